@@ -1,0 +1,111 @@
+"""CycleGAN: two generators that undo each other, so that no pairs are needed.
+
+Zhu, Park, Isola, Efros: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV 2017,
+arXiv:1703.10593. Deviations: the learning rate decays with every step rather than every epoch; an average of the
+generators' weights is kept for inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+import translate
+from translate import Adam, Discriminators, Generators, LinearDecay, LossName, NetworkSpec, losses, networks
+
+
+class CycleGANConfig(translate.ModelConfig):
+    """Unpaired translation both ways between two domains; the defaults are the paper's."""
+
+    generator: NetworkSpec = Field("resnet(blocks=9)", description="Network of both generators.")
+    discriminator: NetworkSpec = Field("patchgan(layers=3)", description="Network of both discriminators.")
+    adversarial: LossName = Field("lsgan", description="Adversarial loss.")
+    lambda_cycle: float = Field(10.0, ge=0, description="Weight of the cycle-consistency loss.")
+    lambda_identity: float = Field(0.5, ge=0, description="Weight of the identity loss, as a share of lambda_cycle.")
+    pool_size: int = Field(50, ge=0, description="Past fakes kept to show to the discriminators.")
+    learning_rate: float = Field(2e-4, gt=0, description="Of Adam, for all networks; decays to 0 in the second half.")
+
+
+class Fakes(NamedTuple):
+    """(N, C, H, W) in [-1, 1]; `same_x` is what the generator towards domain x makes of images of x."""
+
+    fake_a: Tensor
+    fake_b: Tensor
+    same_a: Tensor
+    same_b: Tensor
+
+
+class CycleGAN(translate.Model[CycleGANConfig]):
+    """Unpaired, both ways: two generators that undo each other. Zhu et al. 2017."""
+
+    name = "cyclegan"
+    data = translate.Unpaired("a", "b")
+    routes = {"b": "a", "a": "b"}  # noqa: RUF012
+    averaged = ("a_to_b", "b_to_a")
+
+    def __init__(self, config: CycleGANConfig, spec: translate.Spec) -> None:
+        super().__init__(config, spec)
+        a, b = spec.a, spec.b
+        # G(y) ≈ y is a sentence only if y and G(y) have as many channels (section 5.2 of the paper).
+        self.identity = config.lambda_identity > 0 and a.channels == b.channels
+        self.a_to_b = networks.generator(config.generator, a, b)
+        self.b_to_a = networks.generator(config.generator, b, a)
+        self.judge_a = networks.discriminator(config.discriminator, a)
+        self.judge_b = networks.discriminator(config.discriminator, b)
+        self.adversarial = losses.adversarial(config.adversarial)
+
+    def players(self) -> Iterator[translate.Player]:
+        adam, decay = Adam(self.config.learning_rate, (0.5, 0.999)), LinearDecay(start=0.5)
+        yield Generators([self.a_to_b, self.b_to_a], self.generator_loss, adam, decay)
+        yield Discriminators(
+            [self.judge_a, self.judge_b],
+            self.discriminator_loss,
+            adam,
+            decay,
+            pool=("fake_a", "fake_b"),
+            pool_size=self.config.pool_size,
+        )
+
+    def forward(self, batch: translate.Pair) -> Fakes:
+        a, b = batch.a, batch.b
+        if not self.identity:
+            return Fakes(self.b_to_a(b), self.a_to_b(a), a, b)
+        fake_b, same_b = networks.together(self.a_to_b, a, b)
+        fake_a, same_a = networks.together(self.b_to_a, b, a)
+        return Fakes(fake_a, fake_b, same_a, same_b)
+
+    def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
+        """Eq. 3 of the paper, and the identity loss of section 5.2."""
+        cycle, identity = self.config.lambda_cycle, self.config.lambda_cycle * self.config.lambda_identity
+        terms = {
+            "adversarial_a": self.adversarial.generator(self.judge_a(fakes.fake_a)),
+            "adversarial_b": self.adversarial.generator(self.judge_b(fakes.fake_b)),
+            "cycle_a": cycle * F.l1_loss(self.b_to_a(fakes.fake_b), batch.a),
+            "cycle_b": cycle * F.l1_loss(self.a_to_b(fakes.fake_a), batch.b),
+        }
+        if self.identity:
+            terms["identity_a"] = identity * F.l1_loss(fakes.same_a, batch.a)
+            terms["identity_b"] = identity * F.l1_loss(fakes.same_b, batch.b)
+        return terms
+
+    def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
+        """Half the sum over real and fake: it slows the discriminators down (section 4 of the paper)."""
+        real_a, fake_a = networks.together(self.judge_a, batch.a, fakes.fake_a)
+        real_b, fake_b = networks.together(self.judge_b, batch.b, fakes.fake_b)
+        return {
+            "adversarial_a": 0.5 * self.adversarial.discriminator(real_a, fake_a),
+            "adversarial_b": 0.5 * self.adversarial.discriminator(real_b, fake_b),
+        }
+
+    def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
+        fake: Tensor = (self.a_to_b if to == "b" else self.b_to_a)(images)
+        return fake
+
+
+@translate.hookimpl
+def register_models(register: Callable[[type[translate.Model[Any]]], None]) -> None:
+    register(CycleGAN)

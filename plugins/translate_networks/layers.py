@@ -1,0 +1,92 @@
+"""What the networks are made of: norms and padding that keep the memory format, and the field's initialisations.
+
+In bf16 on a CPU with matrix instructions, the copies around `nn.InstanceNorm2d` (which makes its input contiguous) and
+`nn.ReflectionPad2d` (which autocast runs in float32) take more time than the convolutions. These two do neither.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+NormName = Literal["instance", "batch", "none"]
+InitName = Literal["normal", "xavier"]
+
+
+def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
+    """Bring each channel of each image to mean 0 and variance 1, in the images' own memory format.
+
+    Ulyanov, Vedaldi, Lempitsky: Instance Normalization: The Missing Ingredient for Fast Stylization, arXiv:1607.08022;
+    without scale, shift and running statistics, as CycleGAN uses it. A channel that is constant becomes 0.
+
+    images: (N, C, H, W) floating point with H·W > 1; the result has the same shape and dtype. The statistics are
+    float32 where the dtype has less, and what is kept for backward is one tensor of the input's size.
+    """
+    # Scales in float32 make the kernels keep their statistics in float32; without them the CPU rounds both to bf16.
+    statistics = torch.promote_types(images.dtype, torch.float32)
+    ones = torch.ones(images.shape[1], dtype=statistics, device=images.device)
+    if images.is_contiguous() or images.device.type != "cpu":
+        return F.instance_norm(images, weight=ones, eps=eps)
+    # Of a single image batch norm is instance norm, and its kernel reads channels_last as it lies. But it sums naively:
+    # starting from one of the pixels, which changes neither result nor gradient, keeps float32 exact.
+    if images.dtype == torch.float32:
+        images = images - images[:, :, :1, :1].detach()
+    if len(images) == 1:
+        return F.batch_norm(images, None, None, ones, training=True, eps=eps)
+    return torch.cat([F.batch_norm(image, None, None, ones, training=True, eps=eps) for image in images.split(1)])
+
+
+class InstanceNorm(nn.Module):
+    """`instance_norm` as a layer: no parameters, no running statistics, the same in training and evaluation."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, C, H, W)."""
+        return instance_norm(images)
+
+
+class ReflectionPad(nn.Module):
+    """Pad an image on all sides with its own mirror image, in the dtype and memory format it has.
+
+    images: (N, C, H, W) with H and W above `pixels`; the result has sides H + 2·pixels and W + 2·pixels.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (N, C, H, W)."""
+        with torch.autocast("cpu", enabled=False):  # autocast on the CPU, and only there, would pad in float32
+            return F.pad(images, (self.pixels,) * 4, mode="reflect")
+
+
+def norm_layer(norm: NormName, channels: int) -> nn.Module:
+    """The layer that an option `norm` stands for."""
+    if norm == "instance":
+        return InstanceNorm()
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
+
+
+@torch.no_grad()
+def initialize(network: nn.Module, init: InitName = "normal") -> None:
+    """Draw the weights as the field does: "normal" is N(0, 0.02), "xavier" is Glorot's normal with gain 0.02.
+
+    Biases are 0, the scales of batch norm N(1, 0.02). "normal" is DCGAN's (Radford, Metz, Chintala, arXiv:1511.06434)
+    and used by CycleGAN and Pix2Pix; "xavier" is used by CUT.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            if init == "normal":
+                nn.init.normal_(layer.weight, 0.0, 0.02)
+            else:
+                nn.init.xavier_normal_(layer.weight, gain=0.02)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from translate.applying import folder
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The call that the command makes; its answer is what `failed` says."""
+    seen = {"failed": {}}
+
+    def apply(model, input, output, **options):
+        seen.update(paths=[str(path) for path in (model, input, output)], options=options)
+        return folder.ApplyResult(written=3, skipped=1, failed=seen["failed"], seconds=0.5)
+
+    monkeypatch.setattr(folder, "apply", apply)
+    return seen
+
+
+def test_options_are_passed_on_with_the_functions_defaults(asked, translate):
+    assert translate("apply", "model", "in", "out").status == 0
+    assert asked["paths"] == ["model", "in", "out"]
+    assert asked["options"] == {
+        "to": None, "batch": 8, "format": "same", "overwrite": False, "seed": 0, "device": "auto", "precision": "auto", "side": "auto",
+    }  # fmt: skip
+    translate("apply", "model", "in", "out", "--to", "a", "--format", "png", "--overwrite", "--side", "left")
+    assert {"to": "a", "format": "png", "overwrite": True, "side": "left"}.items() <= asked["options"].items()
+
+
+def test_a_summary_ends_the_work(asked, translate):
+    answer = translate("apply", "model", "in", "out")
+    assert answer.out == "3 written to out, 1 skipped because they exist, 0 failed, in 0.5 s\n"
+
+
+def test_failures_are_listed_and_give_status_1(asked, translate):
+    asked["failed"] = {"in/x.png": "truncated"}
+    answer = translate("apply", "model", "in", "out")
+    assert answer.status == 1
+    assert answer.err == "failed: in/x.png: truncated\n"
+
+
+def test_json_has_stdout_to_itself(asked, translate):
+    asked["failed"] = {"in/x.png": "truncated"}
+    answer = translate("apply", "model", "in", "out", "--json")
+    assert json.loads(answer.out) == {"written": 3, "skipped": 1, "failed": {"in/x.png": "truncated"}, "seconds": 0.5}
+    assert "3 written" in answer.err
+
+
+@pytest.mark.parametrize("words", [("--format", "gif"), ("--batch", "0"), ("--side", "top")])
+def test_a_wrong_value_is_wrong_usage(asked, translate, words):
+    assert translate("apply", "model", "in", "out", *words).status == 2

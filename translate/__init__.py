@@ -1,0 +1,100 @@
+"""Image-to-image translation: an engine that plays adversarial games, and plugins that describe them.
+
+The names below are what a plugin author imports, and what a program calls. They load when first used, so that the command
+line answers without importing torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Adam": "players",
+    "AdversarialLoss": "losses",
+    "Dataset": "data.datasets",
+    "Discriminators": "players",
+    "DomainSpec": "data.domains",
+    "FitConfig": "training.config",
+    "Generators": "players",
+    "Images": "data.domains",
+    "Labelled": "data.domains",
+    "LinearDecay": "players",
+    "LossName": "losses",
+    "Model": "model",
+    "ModelConfig": "model",
+    "Move": "players",
+    "NetworkSpec": "networks",
+    "Pair": "data.domains",
+    "Paired": "data.domains",
+    "Penalty": "players",
+    "Player": "players",
+    "Spec": "data.domains",
+    "Terms": "players",
+    "TranslateError": "errors",
+    "Translator": "applying.translator",
+    "Unpaired": "data.domains",
+    "apply": "applying.folder",
+    "fit": "training.run",
+    "hookimpl": "hookspecs",
+    "load": "applying.translator",
+}
+
+__all__ = [  # noqa: RUF022  sorted like the table above
+    "Adam",
+    "AdversarialLoss",
+    "Dataset",
+    "Discriminators",
+    "DomainSpec",
+    "FitConfig",
+    "Generators",
+    "Images",
+    "Labelled",
+    "LinearDecay",
+    "LossName",
+    "Model",
+    "ModelConfig",
+    "Move",
+    "NetworkSpec",
+    "Pair",
+    "Paired",
+    "Penalty",
+    "Player",
+    "Spec",
+    "Terms",
+    "TranslateError",
+    "Translator",
+    "Unpaired",
+    "apply",
+    "fit",
+    "hookimpl",
+    "load",
+]
+
+if TYPE_CHECKING:
+    from translate.applying.folder import apply
+    from translate.applying.translator import Translator, load
+    from translate.data.datasets import Dataset
+    from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired
+    from translate.errors import TranslateError
+    from translate.hookspecs import hookimpl
+    from translate.losses import AdversarialLoss, LossName
+    from translate.model import Model, ModelConfig
+    from translate.networks import NetworkSpec
+    from translate.players import Adam, Discriminators, Generators, LinearDecay, Move, Penalty, Player, Terms
+    from translate.training.config import FitConfig
+    from translate.training.run import fit
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'translate' has no attribute {name!r}")
+    value = getattr(import_module(f"translate.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

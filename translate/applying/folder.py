@@ -1,0 +1,389 @@
+"""A folder of images in, a folder of translations out: `translate apply`.
+
+A pipeline of generators: threads read and decode ahead, the main thread translates batches of images of one size,
+other threads encode and write. Each stage is bounded, so that memory does not grow with the folder. A file that fails
+at any stage is noted with its reason and costs itself alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import cpu_count
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypeVar, get_args
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from translate.applying.translator import Translator, load, pad
+from translate.data.datasets import resolve
+from translate.data.domains import DomainSpec
+from translate.data.images import as_float, as_uint8, decode, match_channels, save
+from translate.data.sources import IMAGE_SUFFIXES, Entry, Source
+from translate.errors import DataError, TranslateError, UsageError, did_you_mean
+
+Format = Literal["same", "png", "jpg", "webp", "tiff"]
+Side = Literal["auto", "left", "right", "whole"]
+WRITABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
+WORKERS = min(8, cpu_count() or 1)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """What became of a folder.
+
+    written, skipped: numbers of files; skipped are those whose output was there already.
+    failed: {name of the input: reason}. notes: what a user should know, in sentences. seconds: of it all, with loading.
+    """
+
+    written: int
+    skipped: int
+    failed: dict[str, str]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def apply(
+    model: str | Path,
+    input: str | Path,
+    output: str | Path,
+    *,
+    to: str | None = None,
+    batch: int = 8,
+    format: Format = "same",
+    overwrite: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    side: Side = "auto",
+) -> ApplyResult:
+    """Translate images with a trained model and write them under the same names, at the same size.
+
+    model: a model file or a run. output: a folder, or for one image also a file name.
+    input: an image, a folder (sub-folders included), a zip or tar archive, or the name of a domain that a plugin
+    offers; NAME:test is its held-out part.
+    to: the domain to translate to, by default the model's first. batch: images translated at once; the result does not
+    depend on it. seed: of the random numbers that some models draw, for each image by its name.
+    format: "same" keeps each file's format if it can be written, otherwise PNG.
+    overwrite: translate again what exists; otherwise existing outputs are left alone.
+    side: the part of each image to translate; "auto" takes the half that the model learned from, if it learned from
+    side-by-side images and this one looks like one of them.
+    Files that cannot be read, translated or written are listed in the result.
+    Raises DataError if there are no images or the disk is full, UsageError, CheckpointError and PluginError.
+    """
+    started = time.perf_counter()
+    _check_choices(batch, format, side)
+    source, output = _source(str(input)), Path(output).expanduser()
+    targets = _Targets(source, Path(input).expanduser(), output, format, overwrite)
+    translator = load(model, device, precision)
+    origin, to = translator.route(to)
+    reader = _Reader(translator.model.spec[origin], side, translator.stride)
+    tally = _Tally()
+    jobs = targets.plan(translator.model.spec[to].channels, tally)
+    with (
+        _progress(len(jobs), tally),
+        ThreadPoolExecutor(WORKERS) as read_pool,
+        ThreadPoolExecutor(WORKERS) as write_pool,
+    ):
+        pictures = _pictures(read_pool, reader, jobs, tally, ahead=batch + 2 * WORKERS)
+        results = _translated(translator, _batches(pictures, batch), to, seed, tally)
+        _write(write_pool, results, tally, ahead=batch + 2 * WORKERS)
+    seconds = time.perf_counter() - started
+    return ApplyResult(tally.written, tally.skipped, dict(sorted(tally.failed.items())), reader.notes(tally), seconds)
+
+
+# What is done with which file ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One image to translate, and the file that its translation goes to."""
+
+    entry: Entry
+    target: Path
+
+
+@dataclass
+class _Tally:
+    """What has become of the files so far; only the main thread touches it."""
+
+    written: int = 0
+    skipped: int = 0
+    halved: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    advance: Callable[[], object] = lambda: None
+
+    def succeed(self) -> None:
+        self.written += 1
+        self.advance()
+
+    def fail(self, entry: Entry, error: BaseException) -> None:
+        """Note why a file failed: our own words without the file's name, or the first line of anybody else's."""
+        known = isinstance(error, TranslateError)
+        text = str(error).removeprefix(f"{entry.origin}: ") if known else str(error).partition("\n")[0]
+        self.failed[entry.name] = text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
+        self.advance()
+
+
+def _check_choices(batch: int, format: str, side: str) -> None:
+    for flag, value, choices in (("--format", format, get_args(Format)), ("--side", side, get_args(Side))):
+        if value not in choices:
+            raise UsageError(f"{flag} {value!r} is unknown. {did_you_mean(value, choices)}")
+    if batch < 1:
+        raise UsageError(f"--batch {batch} is too small; at least 1 image is translated at a time.")
+
+
+def _source(text: str) -> Source:
+    """The images that INPUT means. Raises DataError if there are none."""
+    word, _, split = text.rpartition(":")
+    if word and split in ("train", "test") and not Path(text).expanduser().exists():
+        found = resolve(word)
+        source = found.held_out if split == "test" else found.train
+        if source is None:
+            raise DataError(f"{word} has no held-out images; name a folder of them instead.")
+    else:
+        source = resolve(text).train
+    if not source.entries:
+        others = f", but {len(source.others):,} other files" if source.others else ""
+        raise DataError(
+            f"{source.location} has no images{others}. Read are {', '.join(sorted(IMAGE_SUFFIXES))}; "
+            "give a folder or archive that holds some."
+        )
+    return source
+
+
+class _Targets:
+    """Where translations go; two never go to one file, and none to an input."""
+
+    def __init__(self, source: Source, input: Path, output: Path, format: Format, overwrite: bool) -> None:
+        """Raises UsageError if OUTPUT is the folder INPUT, or a file for many images."""
+        self.format = format
+        self.overwrite = overwrite
+        self.output = output
+        self.root = input.resolve() if input.is_dir() else input.resolve().parent
+        one_image = input.is_file() and input.suffix.lower() in IMAGE_SUFFIXES
+        self.file = output if one_image and output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir() else None
+        self.entries = source.entries
+        if self.file is not None:
+            self._check_file(input, self.file)
+        elif output.is_file():
+            raise UsageError(f"{output} is a file, but {source.location} needs a folder for its translations.")
+        elif input.is_dir():
+            self._keep_apart(input, output)
+
+    def _check_file(self, input: Path, file: Path) -> None:
+        if file.resolve() == input.resolve():
+            raise UsageError(f"OUTPUT {file} is the input itself, which would be overwritten; choose another name.")
+        if self.format != "same" and _suffix(file, self.format) != file.suffix.lower():
+            raise UsageError(f"OUTPUT {file} and --format {self.format} contradict each other; leave one of them out.")
+        if file.suffix.lower() not in WRITABLE:
+            raise UsageError(f"{file} cannot be written; the extension must be one of {', '.join(sorted(WRITABLE))}.")
+
+    def _keep_apart(self, input: Path, output: Path) -> None:
+        """An output folder inside the input's is not read as input."""
+        if output.resolve() == self.root:
+            raise UsageError(
+                f"OUTPUT {output} is the folder of the inputs; choose another, so that they stay as they are."
+            )
+        if output.resolve().is_relative_to(self.root):
+            inside = output.resolve().relative_to(self.root).as_posix() + "/"
+            self.entries = tuple(entry for entry in self.entries if not entry.name.startswith(inside))
+            if not self.entries:
+                raise DataError(f"{input} has no images outside of OUTPUT, {output}.")
+
+    def plan(self, channels: int, tally: _Tally) -> list[_Job]:
+        """The files to translate; `channels` is what the translations have. Counts skips, notes failures."""
+        inputs = {self.root / entry.name for entry in self.entries}
+        taken: dict[Path, str] = {}
+        jobs = []
+        for entry in self.entries:
+            target = self._target(entry, channels)
+            first = taken.setdefault(target, entry.name)
+            exists = target.exists()
+            if first != entry.name:
+                tally.fail(entry, DataError(f"its translation would have the name of {first}'s, {target.name}"))
+            elif exists and not self.overwrite:
+                tally.skipped += 1
+            elif exists and target.resolve() in inputs:
+                tally.fail(entry, DataError(f"its translation would overwrite the input {target}"))
+            else:
+                jobs.append(_Job(entry, target))
+        return jobs
+
+    def _target(self, entry: Entry, channels: int) -> Path:
+        if self.file is not None:
+            return self.file
+        name = PurePosixPath(entry.name)
+        suffix = _suffix(name, self.format)
+        if self.format == "same" and channels in (2, 4) and suffix in (".jpg", ".jpeg"):
+            suffix = ".png"  # JPEG has no transparency
+        return self.output / (name if suffix == name.suffix.lower() else name.with_suffix(suffix))
+
+
+def _suffix(name: PurePosixPath | Path, format: Format) -> str:
+    """The extension, in lower case, that a translation of `name` gets; one that means the wanted format stays."""
+    own = name.suffix.lower()
+    if format == "same":
+        return own if own in WRITABLE else ".png"
+    return own if {own, f".{format}"} in ({".jpg", ".jpeg"}, {".tif", ".tiff"}) else f".{format}"
+
+
+# The pipeline --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A decoded input: uint8 (C, H, W), padded at the right and bottom; height and width are without the padding."""
+
+    job: _Job
+    pixels: Tensor
+    height: int
+    width: int
+    halved: bool
+
+
+class _Reader:
+    """Reads one file as the model wants to see it; called by several threads."""
+
+    def __init__(self, domain: DomainSpec, side: Side, stride: int) -> None:
+        self.domain = domain
+        self.half = domain.part if side == "auto" else None if side == "whole" else side
+        self.forced = side in ("left", "right")
+        self.stride = stride
+
+    def __call__(self, job: _Job) -> _Picture:
+        """Raises DataError if the file cannot be read or has other channels."""
+        entry = job.entry
+        image = decode(entry.read(), entry.origin)
+        height, width = image.shape[1:]
+        half = width // 2
+        halved = self.half is not None and half > 0 and (self.forced or 1.9 <= width / height <= 2.1)
+        if halved:
+            image = image[:, :, :half] if self.half == "left" else image[:, :, -half:]
+        image = match_channels(image, self.domain.channels, entry.origin)
+        return _Picture(job, pad(image, self.stride), height, image.shape[2], halved)
+
+    def notes(self, tally: _Tally) -> tuple[str, ...]:
+        """What the user should know of how files were read."""
+        if not tally.halved or self.forced:
+            return ()
+        return (
+            f"Of {tally.halved:,} side-by-side images only the {self.half} half was translated, which the model "
+            "learned from; --side whole takes all of it.",
+        )
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[tuple[T, Future[R]]]:
+    """Each item with the future of function(item), in order; so many are under way or waiting at most."""
+    under_way: deque[tuple[T, Future[R]]] = deque()
+    for item in items:
+        under_way.append((item, pool.submit(function, item)))
+        if len(under_way) >= ahead:
+            yield under_way.popleft()
+    while under_way:
+        yield under_way.popleft()
+
+
+def _pictures(
+    pool: ThreadPoolExecutor, reader: _Reader, jobs: list[_Job], tally: _Tally, ahead: int
+) -> Iterator[_Picture]:
+    """The decoded images, in order, without those that cannot be read."""
+    for job, future in _ahead(pool, reader, jobs, ahead):
+        try:
+            picture = future.result()
+        except DataError as error:
+            tally.fail(job.entry, error)
+        else:
+            tally.halved += picture.halved
+            yield picture
+
+
+def _batches(pictures: Iterable[_Picture], size: int, groups: int = 4) -> Iterator[list[_Picture]]:
+    """Pictures of one padded size together; at most so many groups' worth of pictures wait for their like."""
+    waiting: dict[tuple[int, ...], list[_Picture]] = {}
+    for picture in pictures:
+        shape = tuple(picture.pixels.shape)
+        group = waiting.setdefault(shape, [])
+        group.append(picture)
+        if len(group) == size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= groups * size:
+            yield waiting.pop(next(iter(waiting)))  # the group that has waited longest
+    yield from waiting.values()
+
+
+def _translated(
+    translator: Translator, batches: Iterable[list[_Picture]], to: str, seed: int, tally: _Tally
+) -> Iterator[tuple[_Job, Tensor]]:
+    """Each image's translation, uint8 (C, H, W) on the CPU. A batch that fails is tried again image by image."""
+    for batch in batches:
+        try:
+            yield from _translate(translator, batch, to, seed, tally)
+        except TranslateError:
+            raise  # the model's fault, not a file's
+        except Exception as error:  # a network may raise anything, and may run out of memory
+            if len(batch) == 1:
+                tally.fail(batch[0].job.entry, error)
+            else:
+                yield from _translated(translator, ([picture] for picture in batch), to, seed, tally)
+
+
+def _translate(
+    translator: Translator, batch: list[_Picture], to: str, seed: int, tally: _Tally
+) -> list[tuple[_Job, Tensor]]:
+    images = as_float(torch.stack([picture.pixels for picture in batch]).to(translator.device))  # (N, C, H, W)
+    results = translator(images, to=to, seed=seed, names=[picture.job.entry.name for picture in batch])
+    finite = results.isfinite().flatten(1).all(1).tolist()
+    pixels = as_uint8(results).cpu()
+    done = []
+    for picture, image, good in zip(batch, pixels, finite, strict=True):
+        if good:
+            done.append((picture.job, image[:, : picture.height, : picture.width]))
+        else:
+            tally.fail(picture.job.entry, DataError("the model's result holds values that are not finite (NaN)"))
+    return done
+
+
+def _write(pool: ThreadPoolExecutor, results: Iterable[tuple[_Job, Tensor]], tally: _Tally, ahead: int) -> None:
+    """Encode and write, each file whole or not at all. Raises DataError if the disk is full."""
+    for (job, _), future in _ahead(pool, _write_one, results, ahead):
+        try:
+            future.result()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DataError(
+                    f"The disk is full: {job.target} could not be written. {tally.written:,} translations are whole, "
+                    "none is half-written; make room and run the same command again to go on."
+                ) from error
+            tally.fail(job.entry, error)
+        except DataError as error:
+            tally.fail(job.entry, error)
+        else:
+            tally.succeed()
+
+
+def _write_one(result: tuple[_Job, Tensor]) -> None:
+    job, image = result
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    save(image, job.target)
+
+
+def _progress(total: int, tally: _Tally) -> Progress:
+    """A bar on a terminal, and nothing otherwise."""
+    columns = (TextColumn("translating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+    task = progress.add_task("translating", total=total)
+    tally.advance = lambda: progress.advance(task)
+    return progress

@@ -1,0 +1,55 @@
+"""`translate apply MODEL INPUT OUTPUT`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from translate.cli.show import AsJson, as_json
+
+
+def apply(
+    model: Annotated[Path, typer.Argument(help="A run, or a model file.")],
+    input: Annotated[Path, typer.Argument(help="An image, or a folder, sub-folders included.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the translations; names and sub-folders stay.")],
+    to: Annotated[str | None, typer.Option(help="Domain to translate to; by default the model's first.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images translated at once.")] = 8,
+    format: Annotated[
+        Literal["same", "png", "jpg", "webp", "tiff"], typer.Option(help="File format of the translations.")
+    ] = "same",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Translate again what exists.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="As in fit.")] = "auto",
+    side: Annotated[
+        Literal["auto", "left", "right", "whole"],
+        typer.Option(help="Part of each image to translate; auto takes the side that the model learned from."),
+    ] = "auto",
+    json: AsJson = False,
+) -> None:
+    """Translate an image or a folder with a trained model.
+
+    Exit status 1 if some files failed; the rest are done, and a list says which and why.
+    """
+    from translate.applying.folder import apply as translate_folder
+
+    result = translate_folder(
+        model, input, output,
+        to=to, batch=batch, format=format, overwrite=overwrite, seed=seed,
+        device=device, precision=precision, side=side,
+    )  # fmt: skip
+    if json:
+        as_json(dataclasses.asdict(result))
+    for file, reason in result.failed.items():
+        print(f"failed: {file}: {reason}", file=sys.stderr)
+    print(
+        f"{result.written} written to {output}, {result.skipped} skipped because they exist, "
+        f"{len(result.failed)} failed, in {result.seconds:.1f} s",
+        file=sys.stderr if json else sys.stdout,
+    )
+    if result.failed:
+        raise typer.Exit(1)

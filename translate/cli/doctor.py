@@ -1,0 +1,120 @@
+"""`translate doctor`: what is installed, what the machine can do, and what is wrong."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import translate
+from translate import cli, plugins
+from translate.cli.plugins import distributions
+from translate.cli.show import AsJson, as_json, table
+
+DEPENDENCIES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pluggy", "pydantic", "typer", "rich")
+
+
+def doctor(json: AsJson = False) -> None:
+    """Show versions, devices and plugins, and check the installation.
+
+    Exit status 1 if something has to be mended.
+    """
+    plugins.load_all()
+    problems = _problems()
+    report = {
+        "versions": _versions(),
+        "devices": _devices(),
+        "plugins": distributions(),
+        "failures": plugins.failures(),
+        "problems": problems,
+    }
+    if json:
+        as_json(report)
+    else:
+        _print(report)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _versions() -> dict[str, str | None]:
+    return {
+        "python": platform.python_version(),
+        "translate": translate.__version__,
+        **{name: _version(name) for name in DEPENDENCIES},
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    from translate.device import fast_bf16
+
+    cpu = torch.device("cpu")
+    devices: list[dict[str, Any]] = [
+        {
+            "device": "cpu",
+            "name": _cpu_name(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "bf16": fast_bf16(cpu),
+        }
+    ]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        bf16 = fast_bf16(torch.device("cuda", index))
+        memory = round(properties.total_memory / 2**30, 1)
+        devices.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory, "bf16": bf16})
+    if torch.backends.mps.is_available():
+        devices.append({"device": "mps", "name": platform.processor(), "bf16": fast_bf16(torch.device("mps"))})
+    return devices
+
+
+def _cpu_name() -> str:
+    """The processor's model where the system tells it (Linux), otherwise its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _problems() -> list[str]:
+    """What is wrong with the installation, each with what to do."""
+    problems = []
+    if others := cli.rivals():
+        owners = " and ".join(others)
+        problems.append(f"{owners} also install a module `translate`, which overwrites this one. {cli.remedy(others)}")
+    if _version(cli.DISTRIBUTION) is None:
+        problems.append(
+            "This is a checkout that is not installed, so that its plugins are not found. Run `pip install -e .` there."
+        )
+    return problems
+
+
+def _print(report: dict[str, Any]) -> None:
+    table(("package", "version"), [(name, found or "not installed") for name, found in report["versions"].items()])
+    print()
+    facts = [
+        (each["device"], each["name"], ", ".join(f"{key} {value}" for key, value in list(each.items())[2:]))
+        for each in report["devices"]
+    ]
+    table(("device", "name", "facts"), facts)
+    print()
+    for each in report["plugins"]:
+        names = ", ".join([*each["models"], *each["plugins"]])
+        print(f"plugins of {each['name']} {each['version']}: {names}")
+    for name, reason in report["failures"].items():
+        print(f"failed plugin: {name}: {reason}")
+    print("\n".join(f"problem: {problem}" for problem in report["problems"]) or "no problem found")

@@ -1,0 +1,93 @@
+"""`translate models`: what can be trained, and with `--networks` the parts that `--generator` and the like may name."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from translate import plugins
+from translate.cli.show import AsJson, as_json, first_line, table
+from translate.errors import PluginError
+
+if TYPE_CHECKING:
+    from translate.networks import Network
+
+
+ROLES = ("generator", "discriminator")
+
+
+def models(
+    networks: Annotated[bool, typer.Option("--networks", help="List networks and losses instead.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List the installed models, or the networks and adversarial losses that their options may name."""
+    if networks:
+        _print_networks(json)
+        return
+    found = [_model(name, distribution) for name, distribution in plugins.model_names().items()]
+    if json:
+        as_json(found)
+    elif found:
+        rows = [
+            (each["name"], each["distribution"], each["data"] or "", each["error"] or each["about"]) for each in found
+        ]
+        table(("model", "distribution", "data", "about"), rows)
+    else:
+        plugins.model("")  # raises, and says why there is none
+
+
+def _model(name: str, distribution: str) -> dict[str, Any]:
+    """One line of the list; a model that does not load costs its own line only."""
+    row: dict[str, Any] = {"name": name, "distribution": distribution, "data": None, "about": "", "error": None}
+    try:
+        model = plugins.model(name)
+    except PluginError as error:
+        return row | {"error": f"broken: {error}"}
+    needs = f"{type(model.data).__name__.lower()} {', '.join(model.data.names)}"
+    return row | {"data": needs, "about": first_line(model.__doc__ or sys.modules[model.__module__].__doc__)}
+
+
+def _print_networks(json: bool) -> None:
+    networks = {f"{role}s": [_network(each, role) for each in plugins.networks(role).values()] for role in ROLES}
+    losses = [{"name": loss.name, "about": loss.about} for loss in plugins.losses().values()]
+    if json:
+        as_json(networks | {"losses": losses})
+        return
+    for role in ROLES:
+        rows = [_network_cells(each) for each in networks[f"{role}s"]]
+        table((role, "parameters", "stride", "options", "about"), rows)
+        print()
+    table(("adversarial loss", "about"), [(loss["name"], loss["about"]) for loss in losses])
+
+
+def _network(network: Network, role: str) -> dict[str, Any]:
+    """A network's options with their defaults, and its parameters and stride for 3 channels at size 256."""
+    import torch
+
+    channels = {"in_channels": 3, "out_channels": 3} if role == "generator" else {"in_channels": 3}
+    options = {
+        name: "(required)" if option.default is option.empty else option.default
+        for name, option in network.options.items()
+    }
+    row: dict[str, Any] = {
+        "name": network.name,
+        "options": options,
+        "about": first_line(inspect.getdoc(network.factory)),
+    }
+    try:
+        with torch.device("meta"):  # counts without allocating
+            module = network.build({}, size=256, **channels)
+    except Exception as error:  # a stranger's factory may raise anything
+        return row | {"parameters": None, "stride": None, "error": f"{type(error).__name__}: {error}"}
+    parameters = sum(each.numel() for each in module.parameters())
+    return row | {"parameters": parameters, "stride": getattr(module, "stride", 1), "error": None}
+
+
+def _network_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    options = ", ".join(f"{name}={value!r}" for name, value in row["options"].items())
+    if row["error"]:
+        return row["name"], "", "", options, row["error"]
+    return row["name"], f"{row['parameters']:,}", str(row["stride"]), options, row["about"]

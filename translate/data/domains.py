@@ -1,0 +1,135 @@
+"""What a model needs to see: declarations for plugins, and the description of a domain that they get back.
+
+A model declares one of four needs; it becomes the model's flags and the fields of its batches:
+
+    Unpaired("a", "b")    --a --b (or --data)   Batch(a, b)             drawn independently
+    Paired("a", "b")      --a --b (or --data)   Batch(a, b)             the same scene on both sides
+    Images("images")      --images              Batch(images)
+    Labelled("images")    --images              Batch(images, labels)   classes from sub-folders
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pair(Protocol):
+    """The batch of `Unpaired("a", "b")` and `Paired("a", "b")`: (N, C, H, W) float32 in [-1, 1] each."""
+
+    @property
+    def a(self) -> Tensor: ...
+    @property
+    def b(self) -> Tensor: ...
+
+
+class DomainSpec(BaseModel):
+    """One domain of images as the model sees it; part of the model file.
+
+    name: the letter or word that names the domain on the command line and in batches.
+    title: what the user called it, a folder's or data set's name, for pictures and messages.
+    channels: of an image tensor (channels, height, width).
+    size: side of the square training crops, in pixels.
+    bit_depth: of the source images; their full range maps to value_range.
+    part: which half of a side-by-side image holds this domain, None for whole images.
+    classes: names of the sub-folders, in label order, for labelled images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str = ""
+    kind: Literal["images", "labels", "volume"] = "images"
+    channels: int = 3
+    size: int = 256
+    bit_depth: int = 8
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    part: Literal["left", "right"] | None = None
+    classes: tuple[str, ...] = ()
+
+
+class Spec(Mapping[str, DomainSpec]):
+    """The domains of a model, by name; `spec.a` is `spec["a"]`."""
+
+    def __init__(self, domains: Mapping[str, DomainSpec]) -> None:
+        self._domains = dict(domains)
+
+    def __getitem__(self, name: str) -> DomainSpec:
+        return self._domains[name]
+
+    def __getattr__(self, name: str) -> DomainSpec:
+        try:
+            return self.__dict__["_domains"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"no domain {name!r}; there are: {', '.join(self)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._domains)
+
+    def __len__(self) -> int:
+        return len(self._domains)
+
+    def __repr__(self) -> str:
+        return f"Spec({self._domains!r})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the model file's manifest and the run's record."""
+        return {name: domain.model_dump(mode="json") for name, domain in self.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Spec:
+        return cls({name: DomainSpec.model_validate(value) for name, value in values.items()})
+
+
+@cache
+def _batch_type(fields: tuple[str, ...]) -> Any:
+    return namedtuple("Batch", fields)  # noqa: PYI024  the fields are known at run time only
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What every declaration has: the domains it names and the batch's fields."""
+
+    names: tuple[str, ...]
+    fields: tuple[str, ...]
+
+    @property
+    def batch_type(self) -> Any:
+        """The NamedTuple class of this declaration's batches."""
+        return _batch_type(self.fields)
+
+
+class Unpaired(Needs):
+    """Two domains without correspondence: each batch draws from both independently."""
+
+    def __init__(self, source: str = "a", target: str = "b") -> None:
+        super().__init__((source, target), (source, target))
+
+
+class Paired(Needs):
+    """Two domains whose images correspond: the same scene, the same geometry when augmented."""
+
+    def __init__(self, source: str = "a", target: str = "b") -> None:
+        super().__init__((source, target), (source, target))
+
+
+class Images(Needs):
+    """One domain of images."""
+
+    def __init__(self, name: str = "images") -> None:
+        super().__init__((name,), (name,))
+
+
+class Labelled(Needs):
+    """One domain of images in class sub-folders; `labels` is int64 (N,), an index into the domain's classes."""
+
+    def __init__(self, name: str = "images") -> None:
+        super().__init__((name,), (name, "labels"))

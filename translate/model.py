@@ -1,0 +1,84 @@
+"""What a plugin subclasses: a model states its networks, its players and how an image is translated; the engine does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from translate.data.domains import Needs, Spec
+from translate.players import Player
+
+
+class ModelConfig(BaseModel):
+    """A model's own options. Each field becomes a flag: its type gives choices, its Field ranges and the help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def upgrade(cls, values: dict[str, Any], version: str) -> dict[str, Any]:
+        """Turn the values that an older version of the plugin wrote into today's; override when a field changes."""
+        return values
+
+
+C = TypeVar("C", bound=ModelConfig)
+
+
+class Model(nn.Module, Generic[C]):
+    """A game between networks, described.
+
+    A subclass `class CycleGAN(Model[CycleGANConfig])` sets the class attributes, builds its networks in `__init__`
+    (complete: no parameter appears later), and writes `players`, the losses that they name, and `translate`; `forward`
+    too, where losses share outputs. Losses and forward are pure tensor code: no backward, step, `.item()`, `.to`, autocast,
+    file or host synchronisation. State that must survive a restart is a buffer.
+    """
+
+    name: ClassVar[str]
+    """The model's name on the command line and its entry point's."""
+    data: ClassVar[Needs]
+    """What its batches are made of."""
+    routes: ClassVar[Mapping[str, str]] = {"b": "a"}
+    """Target domain -> source domain of each translation that the model can do; the first is the default."""
+    averaged: ClassVar[tuple[str, ...]] = ()
+    """Attributes (networks) that also keep an exponential moving average, which inference uses."""
+    average_half_life: ClassVar[int] = 10_000
+    """Half-life of that average in images; until 20 half-lives are seen, a twentieth of the images seen."""
+    fresh_outputs: ClassVar[bool] = False
+    """A new `forward` for every move (noise to image) instead of one shared by the moves of a step."""
+    couples_batch: ClassVar[bool] = False
+    """An image's result depends on who shares its batch (batch norm), or on random numbers: translated one at a time."""
+    inference_mode: ClassVar[Literal["eval", "train"]] = "eval"
+    """Mode of the networks when translating."""
+    Config: ClassVar[type[ModelConfig]] = ModelConfig
+
+    progress: Tensor
+    """Share of the run that is done, float32 scalar in [0, 1]; the engine fills it before each step."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, ModelConfig):
+                    cls.Config = argument
+
+    def __init__(self, config: C, spec: Spec) -> None:
+        """config: the model's own options. spec: the domains, as `spec.a`, with channels and size."""
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
+
+    def players(self) -> Iterable[Player]:
+        """Yield the players in the order of their moves."""
+        raise NotImplementedError(f"{type(self).__name__} declares no players")
+
+    def forward(self, batch: Any) -> Any:
+        """What the losses share: a NamedTuple of float32 tensors with the batch as first axis (fakes, reconstructions, …)."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward, but one of its losses asks for outputs")
+
+    def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
+        """Translate images of domain `routes[to]` to domain `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
+        raise NotImplementedError(f"{type(self).__name__} does not translate images")

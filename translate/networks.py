@@ -1,0 +1,113 @@
+"""Turns "resnet(blocks=9)" into a module: the registry of networks that users may name.
+
+A spec is parsed as a literal call and never evaluated as code. A plugin offers a factory through `register_networks`:
+
+    def resnet(in_channels: int, out_channels: int, *, blocks: int = 9) -> nn.Module     # role="generator"
+    def patchgan(in_channels: int, *, layers: int = 3) -> nn.Module                      # role="discriminator"
+
+Its keyword options are validated against their annotations. A factory that names a keyword `size` is also told the side of
+the training crops in pixels. A network may have an int attribute `stride`: the sides of its input are multiples of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, ValidationError, validate_call
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from translate.data.domains import DomainSpec
+from translate.errors import UsageError, did_you_mean
+
+GIVEN = ("in_channels", "out_channels", "size")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A registered network: its name and the factory that makes it."""
+
+    name: str
+    factory: Callable[..., nn.Module]
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The options that a spec may set."""
+        return {name: p for name, p in inspect.signature(self.factory).parameters.items() if name not in GIVEN}
+
+    def build(self, options: dict[str, Any], **given: int) -> nn.Module:
+        """The module; `given` is in_channels, for a generator out_channels, and size. Raises UsageError."""
+        for option in options:
+            if option not in self.options:
+                raise UsageError(
+                    f"The network {self.name!r} has no option {option!r}. {did_you_mean(option, self.options)}"
+                )
+        if "size" not in inspect.signature(self.factory).parameters:
+            del given["size"]
+        try:
+            return validate_call(self.factory)(**given, **options)
+        except ValidationError as error:
+            what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+            raise UsageError(f"The network {self.name!r} cannot be built: {what}.") from error
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """Split "name(option=literal, ...)" into name and options. Raises UsageError."""
+    try:
+        call = ast.parse(spec.strip(), mode="eval").body
+        if isinstance(call, ast.Name):
+            return call.id, {}
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        assert not call.args
+        return call.func.id, {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise UsageError(
+            f"{spec!r} is no network: write a name, or a name with options as in 'resnet(blocks=6, norm=\"batch\")'."
+        ) from None
+
+
+def _checked(spec: str) -> str:
+    try:
+        parse(spec)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return spec
+
+
+NetworkSpec = Annotated[str, AfterValidator(_checked)]
+"""The type of a config field that names a network: `generator: NetworkSpec = "resnet(blocks=9)"`."""
+
+
+def generator(spec: str, source: DomainSpec, target: DomainSpec) -> nn.Module:
+    """Build the named generator from images of `source` to images of `target`. Raises UsageError."""
+    return _build("generator", spec, in_channels=source.channels, out_channels=target.channels, size=source.size)
+
+
+def discriminator(spec: str, *domains: DomainSpec) -> nn.Module:
+    """Build the named discriminator of images, or of several domains' images concatenated. Raises UsageError."""
+    channels = sum(domain.channels for domain in domains)
+    return _build("discriminator", spec, in_channels=channels, size=domains[0].size)
+
+
+def _build(role: str, spec: str, **given: int) -> nn.Module:
+    from translate import plugins
+
+    name, options = parse(spec)
+    return plugins.networks(role)[name].build(options, **given)
+
+
+def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
+    """What `network` makes of each of several batches, (N, C, H, W) each, in a single call where that changes nothing.
+
+    It does change something in a network with batch norm, whose batches stay apart: one call each.
+    """
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        return tuple(network(batch) for batch in batches)
+    parts: tuple[Tensor, ...] = network(torch.cat(batches)).split([len(batch) for batch in batches])
+    return parts

@@ -1,0 +1,163 @@
+"""Checkpoints: folders by step that are complete or absent, written aside, flushed and renamed.
+
+    checkpoints/000012000/model.safetensors       the live weights and buffers of every network
+                          training.safetensors    averages, optimizers, pools, random generators
+                          state.json              step, and size and sha256 of the two files
+
+No pickle, and no wall-clock in the tensor files: two runs that computed the same hold the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from translate.errors import CheckpointError, NonFiniteError
+
+FORMAT = 1
+MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds: CPU tensors by name, and where the run stood."""
+
+    step: int
+    model: dict[str, Tensor]
+    training: dict[str, Tensor]
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `checkpoint` under `folder`; its own folder, complete.
+
+    Raises NonFiniteError if a tensor holds a NaN or an infinity, CheckpointError if the disk is full; nothing is left then.
+    """
+    _refuse_non_finite(checkpoint)
+    target = folder / f"{checkpoint.step:09d}"
+    aside = folder / f".writing-{target.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        files = {
+            MODEL: write_file(aside / MODEL, save(_plain(checkpoint.model))),
+            TRAINING: write_file(aside / TRAINING, save(_plain(checkpoint.training))),
+        }
+        state = {"format": FORMAT, "step": checkpoint.step, "files": files}
+        write_file(aside / STATE, json.dumps(state, indent=2).encode())
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
+        aside.rename(target)
+        _flush(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise explain_os_error(error, target) from error
+    return target
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and a sentence for each newer one that is not.
+
+    Raises CheckpointError if there are checkpoints but none is whole.
+    """
+    complaints: list[str] = []
+    for path in sorted(_complete(folder), reverse=True):
+        try:
+            return read(path), complaints
+        except CheckpointError as error:
+            complaints.append(f"{error} The one before it is used.")
+    if complaints:
+        raise CheckpointError(f"No checkpoint in {folder} is whole: {' '.join(complaints)}")
+    return None, []
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one checkpoint folder. Raises CheckpointError if it is damaged or written by a newer version."""
+    try:
+        state = json.loads((path / STATE).read_text())
+        if state["format"] > FORMAT:
+            raise CheckpointError(f"The checkpoint {path} has format {state['format']}; upgrade translate to read it.")
+        for name, expected in state["files"].items():
+            if _fingerprint((path / name).read_bytes()) != expected:
+                raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
+        return Checkpoint(state["step"], load_file(path / MODEL), load_file(path / TRAINING))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {error}.") from error
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what an interrupted write left."""
+    for path in sorted(_complete(folder))[:-keep]:
+        shutil.rmtree(path)
+    for path in folder.glob(".writing-*"):
+        shutil.rmtree(path)
+
+
+def write_file(path: Path, content: bytes) -> dict[str, Any]:
+    """Write, flush to the disk, and return size and sha256."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return _fingerprint(content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename: the file is the old one or the new one. Raises CheckpointError."""
+    aside = path.with_name(f".writing-{path.name}")
+    try:
+        write_file(aside, content)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise explain_os_error(error, path) from error
+
+
+def explain_os_error(error: OSError, path: Path) -> CheckpointError:
+    """A full disk, in words; what was there before is whole, since writes go to a temporary name."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CheckpointError(
+            f"The disk is full: {path} could not be written. What was saved before it is whole; "
+            f"make room, then continue with --resume."
+        )
+    return CheckpointError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def _complete(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.glob("[0-9]*") if path.is_dir())
+
+
+def _fingerprint(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU and contiguous, as safetensors wants them; the memory format is the engine's and not part of the state."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _refuse_non_finite(checkpoint: Checkpoint) -> None:
+    for name, tensor in (checkpoint.model | checkpoint.training).items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NonFiniteError(
+                f"Step {checkpoint.step}: {name} holds a NaN or an infinity, so no checkpoint was written. "
+                f"The last one is whole: lower the learning rate or try --precision fp32, and continue with --resume."
+            )

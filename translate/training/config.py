@@ -1,0 +1,143 @@
+"""The options of a training run: the engine's flags, and what `run.toml` repeats."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from translate.data.options import DataOptions
+from translate.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from translate.model import Model
+
+LENGTHS = ("epochs", "steps", "minutes")
+PATHS = ("data", "a", "b", "images", "test_data", "test_a", "test_b", "test_images", "init")
+MAY_CHANGE = frozenset({*LENGTHS, "device", "checkpoint_every", "log_every", "keep", "run"})
+"""What a resumed run may change: its length, and what leaves no mark on the weights."""
+
+
+class FitConfig(DataOptions):
+    """One training run. `translate.fit(FitConfig(...))` and `translate fit` are the same code."""
+
+    model: str = Field(description="Name of an installed model.")
+    options: dict[str, Any] = Field(default_factory=dict, description="The model's own options.")
+
+    epochs: float | None = Field(
+        None, gt=0, description="Length in passes over the larger domain; 200 if no length is given."
+    )
+    steps: int | None = Field(None, ge=1, description="Length in steps, one batch each.")
+    minutes: float | None = Field(
+        None, gt=0, description="Length in minutes: the first steps are timed, then the number of steps is fixed."
+    )
+    run: str | None = Field(None, description="Folder of the run; by default a new one, runs/MODEL-1.")
+    init: str | None = Field(None, description="Start from the weights of this model file (fine-tuning).")
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="bf16 mixed precision where the device is good at it (auto), always, or never."
+    )
+    micro_batches: int = Field(
+        1, ge=1, description="Parts in which a batch goes through the networks, to save memory; same gradient."
+    )
+    deterministic: bool = Field(False, description="Ask torch for deterministic algorithms (bit-exact on a GPU too).")
+
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints and sample grids [default: a tenth of the run, at most 2000]."
+    )
+    keep: int = Field(2, ge=1, description="Newest checkpoints to keep.")
+    log_every: int = Field(20, ge=1, description="Steps between ticks: a progress line and a line of metrics.jsonl.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> FitConfig:
+        if len(given := length_of(self)) > 1:
+            raise ValueError(f"{' and '.join('--' + name for name in given)} exclude each other; give one length")
+        if self.batch % self.micro_batches:
+            raise ValueError(f"--micro-batches {self.micro_batches} does not divide --batch {self.batch}")
+        return self
+
+
+def fit_config(values: Mapping[str, Any]) -> FitConfig:
+    """Validate plain values as a FitConfig. Raises UsageError that names each bad option."""
+    try:
+        return FitConfig.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(explain(error, FitConfig.model_fields)) from error
+
+
+def model_options(kind: type[Model[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a model's own options as plain values, defaults included. Raises UsageError that names each bad option."""
+    try:
+        options: dict[str, Any] = kind.Config.model_validate(values).model_dump(mode="json")
+    except ValidationError as error:
+        raise UsageError(explain(error, kind.Config.model_fields)) from error
+    return options
+
+
+def explain(error: ValidationError, known: Iterable[str]) -> str:
+    """What pydantic complains about, in the words of the command line."""
+    lines = []
+    for problem in error.errors():
+        field = ".".join(map(str, problem["loc"]))
+        flag = f"--{field.replace('_', '-')}" if field else ""
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"There is no option {flag}. {did_you_mean(field, known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{flag} is required.")
+        elif problem["type"] == "value_error":
+            lines.append(f"{flag}: {problem['ctx']['error']}".removeprefix(": "))
+        else:
+            lines.append(f"{flag}: {problem['msg']}, got {problem['input']!r}.")
+    return "\n".join(lines)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The values of a `run.toml`, or of a file of that shape written by hand, for `fit_config`. Raises UsageError."""
+    content = read_toml(Path(path))
+    return {**content.get("fit", {}), "options": content.get("options", {})}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises UsageError if it is missing or no TOML."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"The config {path} is no TOML: {error}.") from error
+
+
+def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any] | None) -> FitConfig:
+    """The options of a run: what is given, else what its `run.toml` has, else defaults. Paths become absolute.
+
+    Raises UsageError that shows the difference if the run was started with other options.
+    """
+    paths = {name: str(Path(text).resolve()) for name in PATHS if (text := getattr(given, name)) and Path(text).exists()}
+    given = given.model_copy(update=paths)
+    options = model_options(kind, given.options)
+    if stored is None:
+        return given.model_copy(update={"options": options})
+
+    before = fit_config({**stored["fit"], "options": model_options(kind, stored["options"])})
+    asked = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}
+    changes = [(name, getattr(before, name), now) for name, now in asked.items() if now not in ("auto", getattr(before, name))]
+    changes += [(n, before.options[n], options[n]) for n in given.options if options[n] != before.options[n]]
+    if changes:
+        shown = "\n".join(f"  --{name.replace('_', '-')}: {old!r} in the run, {now!r} now" for name, old, now in changes)
+        raise UsageError(f"The run {given.run} was started with other options:\n{shown}\nChoose another --run for these.")
+    free = {name: getattr(given, name) for name in given.model_fields_set & MAY_CHANGE}
+    if length_of(given) in ({}, stored["asked"]):
+        free = {name: value for name, value in free.items() if name not in LENGTHS}
+    else:
+        free = {"steps": None, "epochs": None, "minutes": None, **free}
+    return before.model_copy(update=free)
+
+
+def length_of(config: FitConfig) -> dict[str, float]:
+    """The length that the user asked for, as {"steps": 1000}; empty if none was."""
+    return {name: value for name in LENGTHS if (value := getattr(config, name)) is not None}

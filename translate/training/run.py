@@ -1,0 +1,266 @@
+"""A run: the folder that holds one training, and `fit`, which starts or continues one.
+
+    run.toml                 the resolved options, and what they were resolved on; `fit --config run.toml` repeats the run
+    checkpoints/000012000/   see checkpoint.py
+    model.safetensors        the latest export
+    samples/000012000.png    held-out images, translated
+    metrics.jsonl            one line a tick
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+import torch
+
+from translate import __version__, plugins
+from translate.applying.model_file import EXPORT, load_model, write_model_file
+from translate.applying.translator import Translator
+from translate.data import images as pictures
+from translate.data.loading import TrainingData, open_training_data
+from translate.device import cpu_name, resolve_device, resolve_precision
+from translate.errors import CheckpointError, UsageError
+from translate.training import checkpoint as checkpoints
+from translate.training.config import FitConfig, complete, length_of, read_toml
+from translate.training.ema import Averages
+from translate.training.progress import Terminal
+from translate.training.trainer import Trainer, timed_steps
+
+SAMPLES = 6
+DEFAULT_EPOCHS = 200
+
+
+def fit(config: FitConfig, *, resume: bool = False) -> Path:
+    """Train a model; the folder of the run.
+
+    resume: continue the run in `config.run`, or start it if there is none. Only options that are set in `config` are
+    compared with those of the run: it may be lengthened, anything else that differs is refused.
+
+    Raises TranslateError for anything that a user can mend. On SIGTERM or Ctrl-C a checkpoint is written, then SystemExit.
+    """
+    kind = plugins.model(config.model)
+    if resume and not config.run:
+        raise UsageError("--resume continues the run in --run DIR; say which.")
+    folder = Path(config.run) if config.run else _free_folder(config.model)
+    stored = read_toml(folder / "run.toml") if resume and (folder / "run.toml").exists() else None
+    if stored is None and folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} exists and is not empty. Continue its run with --resume, or choose another --run.")
+    config = complete(kind, config, stored)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+
+    terminal = Terminal()
+    data = open_training_data(kind.data, config, device)
+    for note in data.notes:
+        terminal.say(note)
+    if stored is not None and stored["data"] != data.fingerprint:
+        raise CheckpointError(f"The images of {folder} have changed: {stored['data']} then, {data.fingerprint} now.")
+
+    def trainer(steps: int) -> Trainer:
+        return Trainer(kind, data, config, steps=steps, device=device, precision=precision)
+
+    asked = stored["asked"] if stored is not None and length_of(config) == {"steps": stored["fit"]["steps"]} else length_of(config)
+    steps = _steps(config, data, trainer)
+    if stored is not None and steps < stored["fit"]["steps"]:
+        raise UsageError(f"{folder} is a run of {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}.")
+    started = trainer(steps)
+    if config.init:
+        _start_from(started, config.init)
+    config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
+    run = Run(folder, terminal, config.checkpoint_every or max(1, min(2000, steps // 10)), config.keep)
+    run.describe(config, asked, data)
+    run.resume(started)
+    return run.train(started)
+
+
+def _free_folder(model: str) -> Path:
+    number = 1
+    while (folder := Path("runs") / f"{model}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _steps(config: FitConfig, data: TrainingData, trainer: Callable[[int], Trainer]) -> int:
+    """The length of the run in steps; an epoch covers the larger domain."""
+    if config.steps is not None:
+        return config.steps
+    if config.minutes is not None:
+        return timed_steps(trainer(sys.maxsize), config.minutes)
+    return max(1, math.ceil((config.epochs or DEFAULT_EPOCHS) * data.epoch / config.batch))
+
+
+@torch.no_grad()
+def _start_from(trainer: Trainer, path: str) -> None:
+    """Fine-tuning: take over the weights of a model file. Raises CheckpointError if it is of another model."""
+    weights, live = load_model(path, trainer.device).state_dict(), trainer.model.state_dict()
+    for name in trainer.exported():
+        if name not in weights or weights[name].shape != live[name].shape:
+            raise CheckpointError(f"--init {path} does not fit: its model has no {name} of shape {tuple(live[name].shape)}.")
+        live[name].copy_(weights[name])
+    trainer.averages = Averages(trainer.model)
+
+
+class Run:
+    """The folder of one training run, and what is written into it."""
+
+    def __init__(self, folder: Path, terminal: Terminal, checkpoint_every: int, keep: int) -> None:
+        self.folder = folder
+        self.terminal = terminal
+        self.checkpoint_every = checkpoint_every
+        self.keep = keep
+        self.settings: dict[str, Any] = {}
+        self.seconds = 0.0  # of training, over all sessions
+        self._mark = Mark()
+
+    def describe(self, config: FitConfig, asked: Mapping[str, Any], data: TrainingData) -> None:
+        """Write run.toml."""
+        fitted = config.model_dump(mode="json", exclude_none=True, exclude={"options", "run"})
+        options = {name: value for name, value in config.options.items() if value is not None}
+        self.settings = {
+            "fit": fitted,
+            "options": options,
+            "asked": dict(asked),
+            "data": data.fingerprint,
+            "environment": _environment(config),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoints.replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
+
+    def resume(self, trainer: Trainer) -> None:
+        """Bring the trainer to the newest checkpoint that is whole, and cut the metrics off there."""
+        found, complaints = checkpoints.newest(self.folder / "checkpoints")
+        for complaint in complaints:
+            self.terminal.say(complaint)
+        metrics = self.folder / "metrics.jsonl"
+        if found is not None:
+            trainer.restore(found)
+            self.terminal.say(f"Resuming {self.folder} at step {found.step} of {trainer.steps}.")
+        if metrics.exists():
+            kept = [line for line in metrics.read_text().splitlines() if _step_of(line) <= trainer.step]
+            checkpoints.replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
+            self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+
+    def train(self, trainer: Trainer) -> Path:
+        """Train to the end and tell the observers; the folder. Raises SystemExit after a signal."""
+        plugins.load_all()
+        observe("run_started", run=self.folder, config=self.settings)
+        reason: Literal["done", "interrupted", "failed"] = "failed"
+        try:
+            with self.terminal.showing(trainer.step, trainer.steps):
+                if trainer.step == 0:
+                    self._sample(trainer)
+                self._mark = Mark(trainer.step, trainer.waited)
+                signal = trainer.train(self, self.checkpoint_every)
+            reason = "done" if signal is None else "interrupted"
+        finally:
+            observe("run_ended", run=self.folder, reason=reason)
+        if signal is not None:
+            self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; continue with --run {self.folder} --resume.")
+            raise SystemExit(128 + signal)
+        return self.folder
+
+    def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """Write a line of metrics and show it."""
+        mark, now = self._mark, Mark(trainer.step, trainer.waited)
+        seconds = now.clock - mark.clock
+        self.seconds += seconds
+        metrics = {
+            "step": trainer.step,
+            "images": trainer.images,
+            "progress": trainer.step / trainer.steps,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": (trainer.step - mark.step) * trainer.config.batch / max(seconds, 1e-9),
+            "data_wait": (now.waited - mark.waited) / max(seconds, 1e-9),
+            "losses": means,
+        }
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+        left = seconds / max(1, trainer.step - mark.step) * (trainer.steps - trainer.step)
+        self.terminal.tick(metrics, trainer.steps, left)
+        observe("run_ticked", run=self.folder, metrics=metrics)
+        self._mark = now
+
+    def save(self, trainer: Trainer) -> None:
+        """Write sample grid, model file and checkpoint, in this order: a resumed run writes the first two again."""
+        samples = self._sample(trainer)
+        about = {"steps": trainer.step, "images": trainer.images, "precision": trainer.precision}
+        write_model_file(self.folder / EXPORT, trainer.model, trainer.exported(), about)
+        written = checkpoints.write(self.folder / "checkpoints", trainer.checkpoint())
+        checkpoints.prune(self.folder / "checkpoints", self.keep)
+        observe("run_saved", run=self.folder, checkpoint=written, samples=samples)
+        self._mark = replace(self._mark, clock=time.perf_counter())
+
+    def _sample(self, trainer: Trainer) -> Path:
+        """Translate the same held-out images as ever into a grid."""
+        held_out = trainer.data.held_out(SAMPLES)
+        with trainer.averages.applied(trainer.model):
+            translator = Translator(trainer.model, trainer.device, trainer.precision)
+            columns, titles = [], []
+            for to, source in translator.routes.items():
+                given = getattr(held_out, source)
+                columns += [given, translator(given, to=to)]
+                titles += [trainer.data.spec[source].title or source, f"→ {trainer.data.spec[to].title or to}"]
+                if trainer.data.paired_held_out:
+                    columns.append(getattr(held_out, to))
+                    titles.append("truth")
+        path = self.folder / "samples" / f"{trainer.step:09d}.png"
+        path.parent.mkdir(exist_ok=True)
+        if columns:
+            rows = list(zip(*(pictures.as_uint8(column.cpu()) for column in columns), strict=True))
+            pictures.save(pictures.grid(rows, titles), path)
+        return path
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a span of steps began: step, seconds waited for data so far, clock in seconds."""
+
+    step: int = 0
+    waited: float = 0.0
+    clock: float = field(default_factory=time.perf_counter)
+
+
+def observe(hook: str, **arguments: Any) -> None:
+    """Call an observer hook; a plugin that fails there costs a warning, never the run."""
+    try:
+        getattr(plugins.manager().hook, hook)(**arguments)
+    except Exception as error:  # a stranger's observer may raise anything
+        print(f"warning: a plugin's {hook} failed: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; infinite for a line that a killed process left half."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _environment(config: FitConfig) -> dict[str, Any]:
+    """What the run was resolved on, for whoever wants to repeat it."""
+    device = resolve_device(config.device)
+    distribution, plugin_version = plugins.distribution_of(config.model)
+    return {
+        "command": shlex.join(sys.argv),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "translate": __version__,
+        "plugin": f"{distribution} {plugin_version}",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+    }

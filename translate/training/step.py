@@ -1,0 +1,360 @@
+"""One step of the game: every player, in order, makes its moves on one batch.
+
+For each move the engine freezes every parameter but the mover's, asks the model for outputs and loss under mixed precision,
+runs backward, and lets the fused optimizer step, unless something was not finite. Nothing here waits for the device.
+
+    step     one batch offered to every player
+    turn     a player's share of a step: its moves, then the lazy penalties that are due
+    move     one loss, backward, optimizer step
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from translate.device import Precision, autocast
+from translate.errors import NonFiniteError, PluginError
+from translate.model import Model
+from translate.players import Discriminators, Generators, Loss, Outputs, Player
+from translate.training.pool import ImagePool
+
+GRADIENT = "the gradient"
+
+
+class Update:
+    """A loss, and the parameters that a step on it moves."""
+
+    def __init__(self, loss: Loss, parameters: list[nn.Parameter], every: int = 1) -> None:
+        self.loss = loss
+        self.parameters = parameters
+        self.every = every
+        self.name = getattr(loss, "__name__", type(loss).__name__)
+        self.arguments = len(inspect.signature(loss).parameters)  # how many of (batch, outputs) it asks for
+        self.wants_outputs = self.arguments == 2
+
+
+class Seat:
+    """A player at the table: its declaration, and the optimizer and pools that go with it."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+        self.name = player.name
+        self.gets_graph = isinstance(player, Generators)
+        self.parameters = player.parameters()
+        self.moves = [Update(move.loss, player.parameters(move.networks)) for move in player.moves]
+        penalties = [Update(penalty.loss, self.parameters, penalty.every) for penalty in player.penalties]
+        self.summed = [penalty for penalty in penalties if penalty.every == 1]
+        self.lazy = [penalty for penalty in penalties if penalty.every > 1]
+        self.optimizer = self._optimizer()
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        size, fields = (player.pool_size, player.pool) if isinstance(player, Discriminators) else (0, ())
+        self.pools = {field: ImagePool(size) for field in fields}
+
+    def _optimizer(self) -> torch.optim.Adam:
+        """Fused Adam; with lazy penalties, lr and betas are corrected for the extra steps (StyleGAN2, appendix B)."""
+        adam = self.player.optimizer
+        correction = 1 / (1 + sum(1 / penalty.every for penalty in self.lazy))
+        factors = {id(p): factor for network, factor in adam.scale.items() for p in network.parameters()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self.parameters:
+            groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        return torch.optim.Adam(
+            [{"params": params, "lr": adam.lr * correction * factor} for factor, params in groups.items()],
+            betas=(adam.betas[0] ** correction, adam.betas[1] ** correction),
+            eps=adam.eps,
+            fused=True,
+        )
+
+    def turn(self, step: int) -> int | None:
+        """Which turn of this player falls on this step; None if it sits this step out."""
+        turn, rest = divmod(step + 1, self.player.every)
+        return turn - 1 if rest == 0 else None
+
+    def show(self, outputs: Outputs) -> Outputs:
+        """The outputs with pooled fields exchanged for past ones."""
+        return outputs._replace(**{field: pool(getattr(outputs, field)) for field, pool in self.pools.items()})
+
+
+class Chunk:
+    """A micro-batch, and what `forward` made of it in this step."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.live: Outputs | None = None  # with its graph, for the next move of a Generators player
+        self.detached: Outputs | None = None  # for Discriminators
+        self.shown: dict[str, Outputs] = {}  # what each player with pools was shown
+
+
+class Step:
+    """Plays steps; holds what they change besides the model: optimizers, pools, running sums, the first failure.
+
+    Raises PluginError when the players or losses of the model break the contract.
+    """
+
+    def __init__(self, model: Model[Any], *, device: torch.device, precision: Precision, micro_batches: int = 1) -> None:
+        self.model = model
+        self.device = device
+        self.precision = precision
+        self.micro_batches = micro_batches
+        self.seats = [Seat(player) for player in _checked(list(model.players()))]
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, float] = {}
+        self._failure = torch.full((3,), -1, dtype=torch.int64, device=device)  # step, update, term
+        self._updates: dict[tuple[str, str], tuple[int, list[str]]] = {}  # (player, loss) -> number, names of its terms
+        model.requires_grad_(False)
+        if precision != "fp32":  # what a loss computes with is float32
+            for seat in self.seats:
+                for network in seat.player.networks:
+                    network.register_forward_hook(_to_float)
+
+    def play(self, batch: Any, step: int, progress: float) -> None:
+        """Play step number `step` (from 0) on a batch of the model's declaration; progress in [0, 1]."""
+        self.model.train()
+        self.model.progress.fill_(progress)
+        chunks = [Chunk(part) for part in _split(batch, self.micro_batches)]
+        turns = [(seat, turn) for seat in self.seats if (turn := seat.turn(step)) is not None]
+        coming = [(seat, move) for seat, _ in turns for move in seat.moves]
+        for seat, turn in turns:
+            for group, rate in zip(seat.optimizer.param_groups, seat.rates, strict=True):
+                group["lr"] = rate * seat.player.schedule(progress)
+            for index, move in enumerate(seat.moves):
+                coming.pop(0)
+                if move.wants_outputs and not seat.gets_graph:
+                    self._forward_ahead(chunks, coming)
+                self._update(seat, move, self._gradient(seat, move, chunks, seat.summed if index == 0 else []), step)
+            for penalty in seat.lazy:
+                if turn % penalty.every == 0:
+                    self._update(seat, penalty, self._lazy_gradient(seat, penalty, chunks), step)
+
+    def _gradient(self, seat: Seat, move: Update, chunks: list[Chunk], summed: list[Update]) -> dict[str, Tensor]:
+        """Leave the gradient of a move in its parameters; the detached terms."""
+        terms: dict[str, Tensor] = {}
+        with unfrozen(move.parameters):
+            for chunk in chunks:
+                with self._autocast():  # one region, so that weights are cast once for forward and loss
+                    outputs = self._outputs(chunk, seat) if move.wants_outputs else None
+                    found = self._evaluate(seat, move, chunk, outputs)
+                for penalty in summed:
+                    if penalty.wants_outputs and outputs is None:
+                        outputs = self._outputs(chunk, seat)
+                    found |= self._evaluate(seat, penalty, chunk, outputs)
+                self._backward(found, 1 / len(chunks), terms)
+        return terms
+
+    def _lazy_gradient(self, seat: Seat, penalty: Update, chunks: list[Chunk]) -> dict[str, Tensor]:
+        """Leave the gradient of a lazy penalty; its gain is k, since it comes on every k-th turn."""
+        terms: dict[str, Tensor] = {}
+        with unfrozen(penalty.parameters):
+            for chunk in chunks:
+                outputs = self._outputs(chunk, seat) if penalty.wants_outputs else None
+                self._backward(self._evaluate(seat, penalty, chunk, outputs), penalty.every / len(chunks), terms)
+        return terms
+
+    # ------------------------------------------------------------------ outputs
+
+    def _forward(self, chunk: Chunk) -> Outputs:
+        outputs = self.model.forward(chunk.batch)
+        if not (isinstance(outputs, tuple) and hasattr(outputs, "_fields")):
+            raise PluginError(f"{self.model.name}: forward returned {type(outputs).__name__}; expected a NamedTuple.")
+        return type(outputs)(*(_float(tensor) for tensor in outputs))
+
+    def _forward_ahead(self, chunks: list[Chunk], coming: list[tuple[Seat, Update]]) -> None:
+        """Run forward for a generator that moves later in this step, so that both sides judge the same outputs.
+
+        With micro-batches this is left out: it would keep every chunk's graph alive until then.
+        """
+        mover = next((move for seat, move in coming if seat.gets_graph and move.wants_outputs), None)
+        chunk = chunks[0]
+        if mover is None or len(chunks) > 1 or self.model.fresh_outputs or chunk.detached is not None:
+            return
+        with unfrozen(mover.parameters), self._autocast():
+            chunk.live = self._forward(chunk)
+        chunk.detached = _detach(chunk.live)
+
+    def _outputs(self, chunk: Chunk, seat: Seat) -> Outputs:
+        """What this player's loss gets: the live graph, once, for generators; detached tensors for discriminators."""
+        if seat.gets_graph:
+            live = chunk.live if chunk.live is not None else self._forward(chunk)
+            chunk.live = None
+            chunk.detached = _detach(live)
+            return live
+        if self.model.fresh_outputs or chunk.detached is None:
+            with torch.no_grad():
+                chunk.detached = self._forward(chunk)
+            chunk.shown.pop(seat.name, None)
+        if seat.name not in chunk.shown:
+            chunk.shown[seat.name] = seat.show(chunk.detached)
+        return chunk.shown[seat.name]
+
+    def _autocast(self) -> Any:
+        return autocast(self.device, self.precision)
+
+    # ------------------------------------------------------------------ losses and updates
+
+    def _evaluate(self, seat: Seat, update: Update, chunk: Chunk, outputs: Outputs | None) -> dict[str, Tensor]:
+        """Call a loss with what it asks for, by position; its terms. Stats go to the running sums."""
+        found = update.loss(*(chunk.batch, outputs)[: update.arguments])
+        terms, stats = found if isinstance(found, tuple) else (found, {})
+        for name, term in terms.items():
+            if not isinstance(term, Tensor) or term.dim() or term.dtype != torch.float32:
+                kind = f"{term.dtype} {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+                raise PluginError(
+                    f"{self.model.name}: the term {name!r} of {update.name} is {kind}; expected a float32 scalar."
+                )
+        self._record(seat, {name: stat.detach() for name, stat in stats.items()}, 1 / self.micro_batches)
+        return dict(terms)
+
+    def _backward(self, found: Mapping[str, Tensor], weight: float, terms: dict[str, Tensor]) -> None:
+        """Backward through the weighted sum of the terms; adds the detached terms up over the chunks."""
+        total = torch.stack(list(found.values())).sum() * weight
+        if not total.requires_grad:
+            raise PluginError(
+                f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks of the player that moves."
+            )
+        total.backward()  # type: ignore[no-untyped-call]
+        for name, term in found.items():
+            part = term.detach() / self.micro_batches
+            terms[name] = terms[name] + part if name in terms else part
+
+    @torch.no_grad()
+    def _update(self, seat: Seat, update: Update, terms: dict[str, Tensor], step: int) -> None:
+        """One optimizer step, which the device skips if a term or the gradient is not finite; clears the gradients."""
+        gradients = [parameter.grad for parameter in update.parameters if parameter.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        finite = torch.stack([*terms.values(), norm]).isfinite()
+        if seat.player.optimizer.clip is not None:
+            torch._foreach_mul_(gradients, (seat.player.optimizer.clip / (norm + 1e-12)).clamp(max=1))
+        seat.optimizer.found_inf = (~finite.all()).float()  # type: ignore[attr-defined]
+        seat.optimizer.step()
+        for parameter in update.parameters:
+            parameter.grad = None
+        # A fused step leaves the version counters alone; with them, backward through a stale graph raises.
+        torch.autograd.graph.increment_version(update.parameters)
+        self._note_failure(seat, update, list(terms), finite, step)
+        self._record(seat, terms)
+
+    def _note_failure(self, seat: Seat, update: Update, terms: list[str], finite: Tensor, step: int) -> None:
+        """Keep step, update and term of the first value that was not finite, in a tensor."""
+        number, _ = self._updates.setdefault((seat.name, update.name), (len(self._updates), [*terms, GRADIENT]))
+        where = torch.full_like(self._failure, step)
+        where[1:2].fill_(number)
+        where[2:3].copy_(finite.to(torch.int64).argmin(keepdim=True))
+        self._failure = torch.where((self._failure[0] < 0) & ~finite.all(), where, self._failure)
+
+    def _record(self, seat: Seat, values: Mapping[str, Tensor], weight: float = 1.0) -> None:
+        for name, value in values.items():
+            key = f"{seat.name}.{name}"
+            self._sums[key] = self._sums[key] + value * weight if key in self._sums else value * weight
+            self._counts[key] = self._counts.get(key, 0.0) + weight
+
+    # ------------------------------------------------------------------ at ticks: these wait for the device
+
+    def read(self) -> dict[str, float]:
+        """The mean of every term and stat since the last call, by "player.name".
+
+        Raises NonFiniteError with step, player and term if an update was skipped.
+        """
+        self.check()
+        sums = torch.stack(list(self._sums.values())).tolist() if self._sums else []
+        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def check(self) -> None:
+        """Raise NonFiniteError if any update so far was skipped because something was NaN or infinite."""
+        step, update, term = self._failure.tolist()
+        if step >= 0:
+            (player, loss), (_, names) = list(self._updates.items())[update]
+            raise NonFiniteError(
+                f"Step {step + 1}: {names[term]} of {player} ({loss}) is NaN or infinite. The update was skipped, and "
+                f"nothing that holds it was saved. Lower the learning rate, try --precision fp32, or look at the images."
+            )
+
+    # ------------------------------------------------------------------ state
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Optimizer states and pools by name, as they are between two steps."""
+        found: dict[str, Tensor] = {}
+        for seat, name, parameter in self._named_parameters():
+            for key, value in seat.optimizer.state[parameter].items():
+                found[f"optimizer.{seat.name}.{name}.{key}"] = value
+        for seat in self.seats:
+            for field, pool in seat.pools.items():
+                found |= {f"pool.{seat.name}.{field}.{key}": value for key, value in pool.tensors().items()}
+        return found
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over a state that `tensors` gave."""
+        for seat, name, parameter in self._named_parameters():
+            state = _under(tensors, f"optimizer.{seat.name}.{name}.")
+            if state:
+                seat.optimizer.state[parameter] = {
+                    # a moment has the strides of its parameter, since the fused step walks them together
+                    key: value.to(self.device) if key == "step" else torch.empty_like(parameter).copy_(value)
+                    for key, value in state.items()
+                }
+        for seat in self.seats:
+            for field, pool in seat.pools.items():
+                pool.load(_under(tensors, f"pool.{seat.name}.{field}."), self.device)
+
+    def _named_parameters(self) -> Iterator[tuple[Seat, str, nn.Parameter]]:
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        for seat in self.seats:
+            for parameter in seat.parameters:
+                yield seat, names[id(parameter)], parameter
+
+
+@contextmanager
+def unfrozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Only these parameters get gradients inside; everything else of the model is frozen throughout."""
+    chosen = list(parameters)
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+def _checked(players: list[Player]) -> list[Player]:
+    names = [player.name for player in players]
+    if not players or len(set(names)) < len(names):
+        raise PluginError(f"A model needs players with different names; these are: {', '.join(names) or 'none'}.")
+    owner: dict[int, str] = {}
+    for player in players:
+        for parameter in player.parameters():
+            if owner.setdefault(id(parameter), player.name) != player.name:
+                raise PluginError(f"The players {owner[id(parameter)]!r} and {player.name!r} share a network.")
+    return players
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _to_float(module: nn.Module, inputs: Any, output: Any) -> Any:
+    return tree_map(lambda value: _float(value) if isinstance(value, Tensor) else value, output)
+
+
+def _detach(outputs: Outputs) -> Outputs:
+    return type(outputs)(*(tensor.detach() for tensor in outputs))
+
+
+def _split(batch: Any, parts: int) -> list[Any]:
+    """A batch as `parts` batches of the same size, in order."""
+    if parts == 1:
+        return [batch]
+    return [type(batch)(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in batch), strict=True)]
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

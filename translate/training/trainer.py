@@ -1,0 +1,182 @@
+"""START HERE: a training run from its first step to its last.
+
+    data/            a batch on the device
+    step.py          every player's moves on it, which the plugin describes
+    ema.py           the averages that inference uses
+    checkpoint.py    all of that on the disk, so that it can go on as if nothing had happened
+    run.py           the folder of the run: options, metrics, samples, the model file
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from translate.data.loading import TrainingData
+from translate.device import Precision, memory_format
+from translate.errors import CheckpointError
+from translate.model import Model
+from translate.players import Discriminators
+from translate.training.checkpoint import Checkpoint
+from translate.training.config import FitConfig
+from translate.training.ema import Averages
+from translate.training.step import Step
+
+
+class Observer(Protocol):
+    """What the loop tells the outside."""
+
+    def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """The means of all terms and stats since the last tick, by "player.name"."""
+
+    def save(self, trainer: Trainer) -> None:
+        """The state is worth keeping: nothing in it is NaN or infinite, as far as the losses tell."""
+
+
+class Trainer:
+    """The state of a training run between two steps, and the loop that moves it on."""
+
+    def __init__(
+        self,
+        kind: type[Model[Any]],
+        data: TrainingData,
+        config: FitConfig,
+        *,
+        steps: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        torch.manual_seed(config.seed)
+        options = kind.Config.model_validate(config.options)
+        self.model = kind(options, data.spec).to(device).to(memory_format=memory_format(device, precision))
+        self.data = data
+        self.config = config
+        self.device = device
+        self.precision = precision
+        self.steps = steps
+        self.step = 0
+        self.waited = 0.0  # seconds spent on getting batches
+        self.averages = Averages(self.model)
+        self.game = Step(self.model, device=device, precision=precision, micro_batches=config.micro_batches)
+
+    @property
+    def images(self) -> int:
+        """Images seen: steps × batch."""
+        return self.step * self.config.batch
+
+    def advance(self) -> None:
+        """One step; does not wait for the device."""
+        asked = time.perf_counter()
+        batch = self.data.batch(self.step)
+        self.waited += time.perf_counter() - asked
+        self.game.play(batch, self.step, self.step / self.steps)
+        self.step += 1
+        self.averages.update(self.config.batch, self.images)
+
+    def train(self, observer: Observer, checkpoint_every: int) -> int | None:
+        """Play the remaining steps; the number of the signal that ended it early, after saving.
+
+        Raises NonFiniteError at the tick after a loss or gradient that was not finite.
+        """
+        with _signals() as received:
+            while self.step < self.steps:
+                self.advance()
+                saving = received or self.step == self.steps or self.step % checkpoint_every == 0
+                if saving or self.step % self.config.log_every == 0:
+                    observer.tick(self, self.game.read())
+                if saving:
+                    observer.save(self)
+                if received:
+                    return received[0]
+        return None
+
+    # ------------------------------------------------------------------ state
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that a run needs to go on exactly; the sampler's position is the step."""
+        training = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
+        training |= self.game.tensors()
+        training["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            training["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return Checkpoint(self.step, unique_tensors(self.model), training)
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint. Raises CheckpointError if it is not of this model."""
+        tensors = unique_tensors(self.model)
+        if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in checkpoint.model.items()}:
+            raise CheckpointError("The checkpoint's networks are not those of this run: the plugin may have changed.")
+        for name, tensor in tensors.items():
+            tensor.copy_(checkpoint.model[name])
+        training = checkpoint.training
+        self.averages.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
+        self.game.load(training)
+        torch.set_rng_state(training["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in training:
+            torch.cuda.set_rng_state(training["random.cuda"], self.device)
+        self.step = checkpoint.step
+
+    def exported(self) -> dict[str, Tensor]:
+        """What translating needs: the averages where there are any, live weights elsewhere, and no discriminator."""
+        judges = [p for p in self.model.players() if isinstance(p, Discriminators)]
+        left_out = {id(t) for p in judges for network in p.networks for t in network.state_dict(keep_vars=True).values()}
+        with self.averages.applied(self.model):
+            return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
+
+
+def unique_tensors(model: Model[Any]) -> dict[str, Tensor]:
+    """The parameters and persistent buffers of a model, tied ones once, by the first of their names."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Inside, SIGTERM and Ctrl-C are noted in the list instead of stopping the process; a second Ctrl-C stops it."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals go elsewhere
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03) -> int:
+    """How many steps fit into so many minutes, by playing some on a trainer that is thrown away afterwards.
+
+    Three steps warm up, then steps are timed for a twentieth of the time, at least three of them.
+    checkpoint_share: of the time that goes to ticks, samples and checkpoints.
+    """
+    started = time.perf_counter()
+    for _ in range(3):
+        trainer.advance()
+    trainer.game.check()  # waits for the device
+    warm, first = time.perf_counter(), trainer.step
+    while trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20:
+        trainer.advance()
+        trainer.game.check()
+    now = time.perf_counter()
+    left = (minutes * 60 - (now - started)) * (1 - checkpoint_share)
+    return max(1, int(left / ((now - warm) / (trainer.step - first))))
+
+
