@@ -1,11 +1,11 @@
 """The errors a user may see; each says what was found, what was expected, and what to do.
 
-    TranslateError
-    ├── UsageError          wrong words on the command line or in a config: exit status 2
-    ├── DataError           images, folders, archives
-    ├── PluginError         a plugin that is missing, broken, or breaks the contract
-    ├── CheckpointError     runs, checkpoints and model files
-    └── NonFiniteError      a loss or a gradient that became NaN or infinite
+TranslateError
+├── UsageError          wrong words on the command line or in a config: exit status 2
+├── DataError           images, folders, archives
+├── PluginError         a plugin that is missing, broken, or breaks the contract
+├── CheckpointError     runs, checkpoints and model files
+└── NonFiniteError      a loss or a gradient that became NaN or infinite
 """
 
 from __future__ import annotations

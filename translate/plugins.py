@@ -124,7 +124,7 @@ def _load(entry: EntryPoint) -> str:
         plugins.check_pending()
     except pluggy.PluginValidationError as error:
         plugins.unregister(name=name)
-        raise PluginError(f"{_first_line(error)}. Known hooks: {', '.join(_hook_names())}.") from error
+        raise PluginError(f"{' '.join(str(error).split())}. Known hooks: {', '.join(_hook_names())}.") from error
     return name
 
 
@@ -132,10 +132,6 @@ def hooks_of(entry: EntryPoint) -> list[str]:
     """The hooks that a loaded plugin implements; none if it did not load."""
     plugin = manager().get_plugin(entry.value)
     return sorted(caller.name for caller in manager().get_hookcallers(plugin) or ()) if plugin else []
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
 
 
 def _hook_names() -> list[str]:
@@ -170,7 +166,7 @@ def _collect(kind: str, hook: str, make: Callable[[Registry[T], str], Callable[.
     load_all()
     registry: Registry[T] = Registry(kind)
     plugins = manager()
-    for implementation in reversed(getattr(plugins.hook, hook).get_hookimpls()):  # pluggy has the last one first
+    for implementation in getattr(plugins.hook, hook).get_hookimpls():  # in the order of registration
         others = [plugin for plugin in plugins.get_plugins() if plugin is not implementation.plugin]
         owner = _origins.get(implementation.plugin_name, implementation.plugin_name)
         try:

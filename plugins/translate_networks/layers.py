@@ -37,7 +37,9 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
         images = images - images[:, :, :1, :1].detach()
     if len(images) == 1:
         return F.batch_norm(images, None, None, ones, training=True, eps=eps)
-    return torch.cat([F.batch_norm(image, None, None, ones, training=True, eps=eps) for image in images.split(1)])
+    return torch.cat(
+        [F.batch_norm(image, None, None, ones, training=True, eps=eps) for image in images.chunk(len(images))]
+    )
 
 
 class InstanceNorm(nn.Module):

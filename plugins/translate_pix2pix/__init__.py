@@ -42,7 +42,9 @@ class Pix2Pix(translate.Model[Pix2PixConfig]):
     data = translate.Paired("a", "b")
     averaged = ("generator",)
     couples_batch = True  # batch norm, here and when translating
-    inference_mode = "train"  # dropout stays on and batch norm uses the image's own statistics (section 3.4 of the paper)
+    inference_mode = (
+        "train"  # dropout stays on and batch norm uses the image's own statistics (section 3.4 of the paper)
+    )
 
     def __init__(self, config: Pix2PixConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
@@ -60,7 +62,10 @@ class Pix2Pix(translate.Model[Pix2PixConfig]):
 
     def discriminator_loss(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
         """Half of eq. 1 (section 3.3). Two calls: with batch norm, real and fake are batches of their own."""
-        return {"adversarial": 0.5 * self.adversarial.discriminator(self.judge(batch.a, batch.b), self.judge(batch.a, fake.fake_b))}
+        return {
+            "adversarial": 0.5
+            * self.adversarial.discriminator(self.judge(batch.a, batch.b), self.judge(batch.a, fake.fake_b))
+        }
 
     def generator_loss(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
         """Eq. 4 of the paper."""

@@ -17,7 +17,7 @@ def plugin(tmp_path, monkeypatch):
     info = site / "translate_tiny-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: translate-tiny\nVersion: 1.2\n")
-    names = ("invert", "blocks", "noisy", "broken")
+    names = ("invert", "blocks", "noisy", "broken", "tied")
     (info / "entry_points.txt").write_text(
         "[translate.models]\n" + "".join(f"{name} = tiny_models\n" for name in names)
     )

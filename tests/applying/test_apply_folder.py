@@ -8,6 +8,7 @@ from PIL import Image
 
 from translate.applying import folder
 from translate.applying.folder import apply
+from translate.data.datasets import Dataset
 from translate.data.images import decode, save
 from translate.errors import DataError, UsageError
 
@@ -209,6 +210,25 @@ def test_archives_are_read_in_place(model_file, tmp_path, out):
         archive.write(tmp_path / "a.png", "deep/a.png")
     apply(model_file("invert"), tmp_path / "set.zip", out, **EXACT)
     assert torch.equal(read(out / "deep/a.png"), 255 - pixels)
+
+
+def test_a_domains_name_means_its_images_and_its_held_out_ones(model_file, tmp_path, monkeypatch):
+    def prepare(root):
+        for part in ("train", "test"):
+            draw(root / part / "squares" / f"{part}.png")
+
+    shapes = Dataset("shapes", ("squares",), prepare)
+    monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("translate.plugins.datasets", lambda: {"shapes": shapes})
+    for word, expected in [
+        ("squares", "train.png"),
+        ("squares:train", "train.png"),
+        ("shapes/squares:test", "test.png"),
+    ]:
+        apply(model_file("invert"), word, tmp_path / expected[:-4], **EXACT)
+        assert files(tmp_path / expected[:-4]) == [expected]
+    with pytest.raises(DataError, match="has no held-out images"):
+        apply(model_file("invert"), f"{tmp_path / 'train'}:test", tmp_path / "out", **EXACT)
 
 
 def test_nothing_to_translate_is_an_error_that_says_what_was_found(model_file, source, out):

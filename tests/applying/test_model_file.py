@@ -1,3 +1,4 @@
+import errno
 import json
 import sys
 
@@ -48,17 +49,32 @@ def test_writing_twice_gives_the_same_bytes_and_leaves_nothing_else(model_file):
     assert not list(path.parent.glob(".*"))
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one_as_it_was(model_file, make):
+def test_a_file_that_cannot_be_written_leaves_the_old_one_as_it_was(model_file, make, monkeypatch):
     path = model_file("invert")
     before = path.read_bytes()
-    model = make("invert")
-    tied = {"net.weight": model.net.weight, "again": model.net.weight}
-    with pytest.raises(RuntimeError, match="share memory"):
-        write_model_file(path, model, tied, run={})
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        write_model_file(path / "inside", model, model.state_dict(), run={})
+    model = make("invert", gain=2.0)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="The disk is full"):
+        write_model_file(path, model, model.state_dict(), run={})
     assert path.read_bytes() == before
-    assert not list(path.parent.glob(".*"))
+    assert sorted(path.parent.iterdir()) == [path, path.parent / "site"]
+
+
+def test_others_may_read_a_model_file_as_any_other(model_file, tmp_path):
+    (tmp_path / "ordinary").touch()
+    assert model_file("invert").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_tied_tensor_is_stored_once_and_loaded_everywhere(make, tmp_path):
+    model = make("tied")
+    torch.nn.init.normal_(model.net.weight)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("twin")}
+    write_model_file(tmp_path / "m.safetensors", model, tensors, run={})
+    assert torch.equal(load_model(tmp_path / "m.safetensors", CPU).twin.weight, model.net.weight)
 
 
 def test_a_run_folder_stands_for_its_export(model_file, tmp_path):

@@ -92,7 +92,17 @@ class Broken(Tiny):
         return self.net(images)
 
 
+class Tied(Tiny):
+    """The network has a second name."""
+
+    name = "tied"
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.twin = self.net
+
+
 @translate.hookimpl
 def register_models(register):
-    for model in (Invert, Blocks, Noisy, Broken):
+    for model in (Invert, Blocks, Noisy, Broken, Tied):
         register(model)

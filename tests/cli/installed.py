@@ -3,7 +3,20 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
+
+import pytest
+
+from translate import plugins
+from translate.cli import app
+
+CACHED = (
+    *(plugins.manager, plugins.load_all, plugins.model),
+    *(plugins.networks, plugins.losses, plugins.datasets, plugins.commands),
+    app._from_function,
+)
 
 MODEL = '''
 """What the module says."""
@@ -33,7 +46,7 @@ def register_models(register):
 
 
 def install(site: Path, name: str, files: dict[str, str], **groups: dict[str, str]) -> None:
-    """Put a distribution with these files and entry points (`models={...}`, `others={...}`) into a folder of the path."""
+    """Put a distribution with these files and entry points (models={...}, others={...}) into a folder."""
     info = site / f"{name.replace('-', '_')}-1.5.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
@@ -58,3 +71,31 @@ def translate(*words: str, site: Path, **environment: str) -> subprocess.Complet
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", "OMP_NUM_THREADS": "1", **environment},
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
+
+
+def forget() -> None:
+    for cached in CACHED:
+        cached.cache_clear()
+    plugins._failures.clear()
+    plugins._origins.clear()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of the path whose distributions are the only ones that offer plugins; see `install`."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: _entry_points(folder, group))
+    forget()
+    before = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    forget()
+
+
+def _entry_points(folder: Path, group: str) -> list[EntryPoint]:
+    found = distributions(path=[str(folder)])
+    return [entry for each in found for entry in each.entry_points if entry.group == group]

@@ -23,7 +23,9 @@ def register_networks(register):
 @pytest.fixture
 def plugins(site):
     install(site, "translate-dream", {"dream.py": MODEL}, models={"dream": "dream"})
-    install(site, "translate-gone", {"gone.py": "import nothing_like_it"}, models={"gone": "gone"}, others={"bad": "gone"})
+    install(
+        site, "translate-gone", {"gone.py": "import nothing_like_it"}, models={"gone": "gone"}, others={"bad": "gone"}
+    )
     install(site, "translate-wave", {"wave.py": NETWORKS}, others={"wave": "wave"})
 
 
@@ -58,7 +60,12 @@ def test_plugins_lists_distributions_hooks_and_failures(plugins, translate):
     answer = translate("plugins", "--json")
     report = json.loads(answer.out)
     by_name = {each["name"]: each for each in report["distributions"]}
-    assert by_name["translate-dream"] == {"name": "translate-dream", "version": "1.5", "models": ["dream"], "plugins": {}}
+    assert by_name["translate-dream"] == {
+        "name": "translate-dream",
+        "version": "1.5",
+        "models": ["dream"],
+        "plugins": {},
+    }
     assert by_name["translate-wave"]["plugins"] == {"wave": ["register_networks"]}
     assert by_name["translate-gone"]["plugins"] == {"bad": []}
     assert "nothing_like_it" in report["failures"]["bad (translate-gone)"]
@@ -70,5 +77,7 @@ def test_plugins_lists_distributions_hooks_and_failures(plugins, translate):
 
 def test_plugins_shows_duplicates(plugins, site, translate):
     install(site, "translate-nightmare", {"nightmare.py": MODEL}, models={"dream": "nightmare"})
-    assert json.loads(translate("plugins", "--json").out)["duplicates"] == {"dream": ["translate-dream", "translate-nightmare"]}
+    assert json.loads(translate("plugins", "--json").out)["duplicates"] == {
+        "dream": ["translate-dream", "translate-nightmare"]
+    }
     assert "translate-dream and translate-nightmare both offer the model 'dream'" in translate("plugins").out

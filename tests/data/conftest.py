@@ -1,25 +1,13 @@
-"""Tiny images drawn by code."""
+"""Folders of tiny images, and a folder of real ones."""
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy
 import pytest
-from PIL import Image
+from drawn_images import encoded
 
 Draw = Callable[..., Path]
-
-
-def encoded(seed=0, size=(12, 12), mode="RGB", kind="PNG", **options) -> bytes:
-    """A file with random pixels; size is (width, height)."""
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    shape = (size[1], size[0]) if channels == 1 else (size[1], size[0], channels)
-    pixels = numpy.random.default_rng(seed).integers(0, 256, shape, dtype=numpy.uint8)
-    file = io.BytesIO()
-    Image.frombytes(mode, size, pixels.tobytes()).save(file, kind, **options)
-    return file.getvalue()
 
 
 @pytest.fixture

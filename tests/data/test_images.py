@@ -5,14 +5,13 @@ import zlib
 import numpy
 import pytest
 import torch
+from drawn_images import encoded
 from PIL import Image
 
 from translate.data import images
 from translate.data.images import as_float, as_uint8, decode, grid, match_channels, read_header, resize, save
 from translate.data.sources import Entry
 from translate.errors import DataError
-
-from conftest import encoded
 
 
 def stored(image: Image.Image, kind="PNG", **options) -> bytes:

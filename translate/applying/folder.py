@@ -170,40 +170,41 @@ class _Targets:
         self.format = format
         self.overwrite = overwrite
         self.output = output
-        self.root = input.resolve() if input.is_dir() else input.resolve().parent
-        one_image = input.is_file() and input.suffix.lower() in IMAGE_SUFFIXES
-        self.file = output if one_image and output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir() else None
         self.entries = source.entries
-        if self.file is not None:
-            self._check_file(input, self.file)
-        elif output.is_file():
+        self.file: Path | None = None
+        self.inputs: set[Path] = set()  # empty for an archive
+        if source.path is not None:
+            self._keep_apart(source.path.resolve())
+        elif input.suffix.lower() in IMAGE_SUFFIXES:
+            self.inputs = {input.resolve()}
+            if output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
+                self.file = output
+                self._check_file(output)
+        if self.file is None and output.is_file():
             raise UsageError(f"{output} is a file, but {source.location} needs a folder for its translations.")
-        elif input.is_dir():
-            self._keep_apart(input, output)
 
-    def _check_file(self, input: Path, file: Path) -> None:
-        if file.resolve() == input.resolve():
+    def _check_file(self, file: Path) -> None:
+        if file.resolve() in self.inputs:
             raise UsageError(f"OUTPUT {file} is the input itself, which would be overwritten; choose another name.")
         if self.format != "same" and _suffix(file, self.format) != file.suffix.lower():
             raise UsageError(f"OUTPUT {file} and --format {self.format} contradict each other; leave one of them out.")
         if file.suffix.lower() not in WRITABLE:
             raise UsageError(f"{file} cannot be written; the extension must be one of {', '.join(sorted(WRITABLE))}.")
 
-    def _keep_apart(self, input: Path, output: Path) -> None:
+    def _keep_apart(self, folder: Path) -> None:
         """An output folder inside the input's is not read as input."""
-        if output.resolve() == self.root:
-            raise UsageError(
-                f"OUTPUT {output} is the folder of the inputs; choose another, so that they stay as they are."
-            )
-        if output.resolve().is_relative_to(self.root):
-            inside = output.resolve().relative_to(self.root).as_posix() + "/"
+        output = self.output.resolve()
+        if output == folder:
+            raise UsageError(f"OUTPUT {output} is the folder of the inputs; choose another, so that they stay.")
+        if output.is_relative_to(folder):
+            inside = output.relative_to(folder).as_posix() + "/"
             self.entries = tuple(entry for entry in self.entries if not entry.name.startswith(inside))
             if not self.entries:
-                raise DataError(f"{input} has no images outside of OUTPUT, {output}.")
+                raise DataError(f"{folder} has no images outside of OUTPUT, {output}.")
+        self.inputs = {folder / entry.name for entry in self.entries}
 
     def plan(self, channels: int, tally: _Tally) -> list[_Job]:
         """The files to translate; `channels` is what the translations have. Counts skips, notes failures."""
-        inputs = {self.root / entry.name for entry in self.entries}
         taken: dict[Path, str] = {}
         jobs = []
         for entry in self.entries:
@@ -214,7 +215,7 @@ class _Targets:
                 tally.fail(entry, DataError(f"its translation would have the name of {first}'s, {target.name}"))
             elif exists and not self.overwrite:
                 tally.skipped += 1
-            elif exists and target.resolve() in inputs:
+            elif exists and target.resolve() in self.inputs:
                 tally.fail(entry, DataError(f"its translation would overwrite the input {target}"))
             else:
                 jobs.append(_Job(entry, target))

@@ -23,9 +23,9 @@ from torch import Tensor
 from translate import __version__, plugins
 from translate.data.domains import Spec
 from translate.errors import CheckpointError, PluginError, UsageError
+from translate.files import replace_file
 from translate.model import Model
 from translate.players import Discriminators
-from translate.training.checkpoint import replace_file
 
 FORMAT = 1
 KEY = "translate"

@@ -135,6 +135,6 @@ def _as_for_inference(model: Model[Any]) -> Iterator[Any]:
 def _random_numbers(seed: int, name: str, device: torch.device) -> Iterator[None]:
     """Random numbers of one image, by the seed and its name alone; afterwards the generators are as they were."""
     digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
         torch.manual_seed(int.from_bytes(digest[:8], "big"))
         yield

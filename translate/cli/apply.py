@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,9 +12,11 @@ from translate.cli.show import AsJson, as_json
 
 
 def apply(
-    model: Annotated[Path, typer.Argument(help="A run, or a model file.")],
-    input: Annotated[Path, typer.Argument(help="An image, or a folder, sub-folders included.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the translations; names and sub-folders stay.")],
+    model: Annotated[str, typer.Argument(help="A run, or a model file.")],
+    input: Annotated[
+        str, typer.Argument(help="An image, a folder (with sub-folders), an archive, or a data set's domain.")
+    ],
+    output: Annotated[str, typer.Argument(help="Folder for the translations, under the same names.")],
     to: Annotated[str | None, typer.Option(help="Domain to translate to; by default the model's first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images translated at once.")] = 8,
     format: Annotated[
@@ -44,6 +45,8 @@ def apply(
     )  # fmt: skip
     if json:
         as_json(dataclasses.asdict(result))
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
     for file, reason in result.failed.items():
         print(f"failed: {file}: {reason}", file=sys.stderr)
     print(

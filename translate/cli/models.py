@@ -83,7 +83,8 @@ def _network(network: Network, role: str) -> dict[str, Any]:
     except Exception as error:  # a stranger's factory may raise anything
         return row | {"parameters": None, "stride": None, "error": f"{type(error).__name__}: {error}"}
     parameters = sum(each.numel() for each in module.parameters())
-    return row | {"parameters": parameters, "stride": getattr(module, "stride", 1), "error": None}
+    stride = getattr(module, "stride", 1)
+    return row | {"parameters": parameters, "stride": stride if isinstance(stride, int) else 1, "error": None}
 
 
 def _network_cells(row: dict[str, Any]) -> tuple[str, ...]:

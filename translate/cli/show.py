@@ -28,7 +28,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    framed = Table(*columns, box=SIMPLE_HEAD)
+    framed = Table(box=SIMPLE_HEAD)
+    for column in columns:
+        framed.add_column(column, overflow="fold")  # nothing is cut off
     for cells in rows:
         framed.add_row(*cells)
     Console(markup=False, highlight=False).print(framed)

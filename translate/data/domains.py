@@ -91,7 +91,7 @@ class Spec(Mapping[str, DomainSpec]):
 
 @cache
 def _batch_type(fields: tuple[str, ...]) -> Any:
-    return namedtuple("Batch", fields)  # noqa: PYI024  the fields are known at run time only
+    return namedtuple("Batch", fields)  # the fields are known at run time only
 
 
 @dataclass(frozen=True)

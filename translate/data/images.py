@@ -43,8 +43,8 @@ def read_header(entry: Entry) -> Header:
     """The header of an image file, without decoding its pixels; DataError naming the file and the reason."""
     try:
         with entry.open() as file, _opened(file, entry.origin) as image:
-            # Asking a PNG without EXIF for its orientation would decode it.
-            exif = image.getexif() if "exif" in image.info or image.format == "TIFF" else {}
+            # A PNG without EXIF would be decoded to ask for it, and Pillow has turned the size of a TIFF already.
+            exif = image.getexif() if "exif" in image.info and image.format != "TIFF" else {}
             turned = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             width, height = image.size[::-1] if turned else image.size
             return Header(width, height, _CHANNELS[_plain_mode(image)])

@@ -64,7 +64,8 @@ class Domain:
 class Layout:
     """What was recognised.
 
-    paired_held_out: the i-th held-out images of the two domains show the same scene.
+    paired_held_out: the i-th held-out images of the two domains, or the training images that stand in for them, show
+        the same scene.
     notes: sentences for the user.
     """
 
@@ -102,7 +103,7 @@ def recognise(needs: Needs, options: DataOptions) -> Layout:
         for source in filter(None, (side.train, side.held_out)):
             _check_images(source, notes)
         if side.held_out is not None and side.part != "right":
-            notes.append(f"Held out: {len(side.held_out.entries):,} images in {side.held_out.location}.")
+            notes.append(f"Held out: {_count(side.held_out.entries, 'image')} in {side.held_out.location}.")
     domains = [
         Domain(name, side.title, side.train.location, side.train.entries, _entries(side.held_out), side.part)
         for name, side in zip(needs.names, sides, strict=True)
@@ -268,7 +269,7 @@ def _not_recognised(source: Source) -> DataError:
     folders = list(source.folders())
     headers = _headers(source.entries)
     sizes = sorted({(header.width, header.height) for header in headers})
-    seen = [f"{len(source.entries):,} images"]
+    seen = [_count(source.entries, "image")]
     seen += [f"in {len(folders)} sub-folders ({_some(folders)})"] if folders else ["in no sub-folders"]
     if sizes:
         low, high = (f"{width}×{height}" for width, height in (sizes[0], sizes[-1]))
@@ -298,7 +299,7 @@ def _corresponding(domains: list[Domain], paired: bool, notes: list[str]) -> Lay
     """Two domains, matched by name where they must correspond or, held out, happen to."""
     a, b = domains
     if a.part is not None and a.train is b.train:
-        return Layout((a, b), bool(a.held_out) and a.held_out is b.held_out, tuple(notes))
+        return Layout((a, b), a.held_out is b.held_out, tuple(notes))
     if paired:
         first, second = _pairs(a.train, b.train, (a.location, b.location), notes)
         a, b = replace(a, train=first), replace(b, train=second)
@@ -311,7 +312,7 @@ def _corresponding(domains: list[Domain], paired: bool, notes: list[str]) -> Lay
         locations = (f"the held-out images of {a.location}", f"those of {b.location}")
         first, second = _pairs(a.held_out, b.held_out, locations, notes)
         a, b = replace(a, held_out=first), replace(b, held_out=second)
-    return Layout((a, b), same or (paired and bool(a.held_out)), tuple(notes))
+    return Layout((a, b), same or paired, tuple(notes))
 
 
 def _pairs(
@@ -358,7 +359,7 @@ def _unwrapped(source: Source) -> Source:
 
 def _check_images(source: Source, notes: list[str]) -> None:
     if not source.entries:
-        held = f"{len(source.others):,} files, none of them an image by its name" if source.others else "no files"
+        held = f"{_count(source.others, 'file')}, but none is an image by its name" if source.others else "no files"
         raise DataError(
             f"{source.location} has no images: it holds {held}. Read are {', '.join(sorted(IMAGE_SUFFIXES))}."
         )
@@ -379,6 +380,10 @@ def _name(side: _Side) -> str:
 def _title(source: Source) -> str:
     """The source's title, or that of the folder around it if it is just called train."""
     return (PurePosixPath(source.location).parent.name if source.title.lower() == "train" else "") or source.title
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ class TrainingData:
         """At most n held-out images of each domain, spread evenly over them, resized and not augmented.
 
         Training images stand in where a domain has none held out. Shapes as in `batch`; the rows of domains whose
-        held-out images correspond do so too. Files that cannot be read are passed over.
+        held-out images correspond do so too. Files that cannot be read are passed over. Decodes at every call.
         """
         rows: list[list[Tensor]] = []
         labels: list[int] = []

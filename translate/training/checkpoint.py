@@ -9,15 +9,11 @@ No pickle, and no wall-clock in the tensor files: two runs that computed the sam
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from translate.errors import CheckpointError, NonFiniteError
+from translate.files import explain_os_error, fingerprint, flush, write_file
 
 FORMAT = 1
 MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
@@ -58,7 +55,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         write_file(aside / STATE, json.dumps(state, indent=2).encode())
         shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
         aside.rename(target)
-        _flush(folder)
+        flush(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise explain_os_error(error, target) from error
@@ -88,7 +85,7 @@ def read(path: Path) -> Checkpoint:
         if state["format"] > FORMAT:
             raise CheckpointError(f"The checkpoint {path} has format {state['format']}; upgrade translate to read it.")
         for name, expected in state["files"].items():
-            if _fingerprint((path / name).read_bytes()) != expected:
+            if fingerprint((path / name).read_bytes()) != expected:
                 raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
         return Checkpoint(state["step"], load_file(path / MODEL), load_file(path / TRAINING))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -103,50 +100,8 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
-def write_file(path: Path, content: bytes) -> dict[str, Any]:
-    """Write, flush to the disk, and return size and sha256."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return _fingerprint(content)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: the file is the old one or the new one. Raises CheckpointError."""
-    aside = path.with_name(f".writing-{path.name}")
-    try:
-        write_file(aside, content)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise explain_os_error(error, path) from error
-
-
-def explain_os_error(error: OSError, path: Path) -> CheckpointError:
-    """A full disk, in words; what was there before is whole, since writes go to a temporary name."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return CheckpointError(
-            f"The disk is full: {path} could not be written. What was saved before it is whole; "
-            f"make room, then continue with --resume."
-        )
-    return CheckpointError(f"{path} could not be written: {error.strerror or error}.")
-
-
 def _complete(folder: Path) -> Iterable[Path]:
     return (path for path in folder.glob("[0-9]*") if path.is_dir())
-
-
-def _fingerprint(content: bytes) -> dict[str, Any]:
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

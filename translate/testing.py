@@ -1,0 +1,275 @@
+"""The conformance kit: what the engine relies on, checked on any model, the built-ins and third parties' alike.
+
+    from translate.testing import check_model
+
+    def test_my_model_keeps_the_contract():
+        check_model("mymodel", generator="resnet(blocks=1, width=4)")
+
+Each function of `CHECKS` takes a `Case` and raises AssertionError with a sentence that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from translate import plugins
+from translate.applying.model_file import load_model, write_model_file
+from translate.applying.translator import Translator
+from translate.data import images as pictures
+from translate.data.domains import Labelled, Paired, Unpaired
+from translate.data.loading import TrainingData, open_training_data
+from translate.device import Precision
+from translate.model import Model
+from translate.training import checkpoint as checkpoints
+from translate.training.config import FitConfig
+from translate.training.step import Chunk, Seat, Step, Update, unfrozen
+from translate.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+def check_model(model: str | type[Model[Any]], *, size: int = 32, **options: Any) -> None:
+    """Run every check on a model, given by name or class; `options` are the model's own (choose small networks).
+
+    Raises AssertionError. Takes seconds with small networks.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        case = Case(model, Path(folder), size=size, **options)
+        for check in CHECKS:
+            check(case)
+
+
+class Case:
+    """A model under test with options that make it small, and images drawn for it."""
+
+    def __init__(self, model: str | type[Model[Any]], folder: Path, *, size: int = 32, **options: Any) -> None:
+        self.kind = plugins.model(model) if isinstance(model, str) else model
+        self.folder = folder
+        self.options = options
+        self.size = size
+        self.images = draw_images(folder / "images", self.kind, size)
+
+    def trainer(
+        self, *, batch: int = 2, precision: Precision = "fp32", steps: int = 6, micro_batches: int = 1
+    ) -> Trainer:
+        """A trainer at its first step."""
+        config = FitConfig(
+            model=self.kind.name,
+            size=self.size,
+            batch=batch,
+            micro_batches=micro_batches,
+            options=self.options,
+            **self.images,
+        )
+        return Trainer(self.kind, self.data(config), config, steps=steps, device=CPU, precision=precision)
+
+    def data(self, config: FitConfig) -> TrainingData:
+        """The drawn images, as the model's declaration has them."""
+        return open_training_data(self.kind.data, config, CPU)
+
+
+def draw_images(folder: Path, kind: type[Model[Any]], size: int, count: int = 6) -> dict[str, Any]:
+    """Draw small colour images for a model's declaration: discs before gradients; the data options that find them."""
+    generator = torch.Generator().manual_seed(0)
+    paths = {}
+    for name in kind.data.names:
+        for number in range(count):
+            inner = f"class{number % 2}" if isinstance(kind.data, Labelled) else ""
+            path = folder / name / inner / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pictures.save(_disc(size + 4, generator), path)
+        paths[name] = str(folder / name)
+    return paths
+
+
+def _disc(side: int, generator: torch.Generator) -> Tensor:
+    """uint8 (3, side, side)."""
+    x, y, radius = torch.rand(3, generator=generator).tolist()
+    axis = torch.linspace(0, 1, side)
+    inside = (axis[None] - x).square() + (axis[:, None] - y).square() < (0.1 + radius / 3) ** 2
+    colours = torch.rand(2, 3, 1, 1, generator=generator)
+    image = torch.where(inside, colours[0], colours[1] * axis)
+    return pictures.as_uint8(image * 2 - 1)
+
+
+# ------------------------------------------------------------------ the checks
+
+
+def declares_itself_in_full(case: Case) -> None:
+    """Name, documentation, options with descriptions, routes and averages that exist."""
+    kind = case.kind
+    assert kind.__doc__, f"{kind.__name__} has no docstring; its first line is shown by `translate models`"
+    for name, field in kind.Config.model_fields.items():
+        assert field.description, f"the option {name} of {kind.name} has no description; it is its --help"
+    model = case.trainer().model
+    if isinstance(kind.data, Unpaired | Paired):
+        for to, source in kind.routes.items():
+            assert {to, source} <= set(kind.data.names), (
+                f"the route {source!r} -> {to!r} names a domain that {kind.name} lacks"
+            )
+    for name in kind.averaged:
+        assert isinstance(getattr(model, name, None), torch.nn.Module), (
+            f"`averaged` names {name!r}, which is no network"
+        )
+    values = model.config.model_dump(mode="json")
+    assert kind.Config.model_validate(values) == model.config, "the config changes when written to JSON and read back"
+
+
+def is_complete_after_its_constructor(case: Case) -> None:
+    """No parameter or buffer appears, disappears or changes shape in training."""
+    trainer = case.trainer()
+    before = {name: tensor.shape for name, tensor in trainer.model.state_dict().items()}
+    trainer.advance()
+    trainer.advance()
+    after = {name: tensor.shape for name, tensor in trainer.model.state_dict().items()}
+    assert before == after, f"training changed the state of the model: {set(before.items()) ^ set(after.items())}"
+
+
+def never_waits_for_the_device(case: Case) -> None:
+    """Losses and forward read no tensor on the host: no `.item()`, `float(tensor)`, `if tensor`."""
+    trainer = case.trainer()
+    batch = trainer.data.batch(0)
+    with _NoHostReads():  # type: ignore[no-untyped-call]
+        trainer.game.play(batch, 0, 0.0)
+
+
+def moves_only_the_mover(case: Case) -> None:
+    """A move leaves gradients in its own parameters alone."""
+    trainer = case.trainer()
+    chunk = Chunk(trainer.data.batch(0))
+    for seat, update in _updates(trainer.game):
+        _leave_gradient(trainer.game, seat, update, [chunk])
+        mine = set(map(id, update.parameters))
+        for name, parameter in trainer.model.named_parameters():
+            assert parameter.grad is None or id(parameter) in mine, (
+                f"{update.name} left a gradient in {name}, which is idle"
+            )
+            parameter.grad = None
+
+
+def treats_micro_batches_as_the_batch(case: Case) -> None:
+    """Each player's flat gradient is the same from one batch of 4 as from 4 of 1, unless the model couples its batch."""
+    if case.kind.couples_batch:
+        return
+    trainers = [case.trainer(batch=4, micro_batches=parts) for parts in (1, 4)]
+    batch = trainers[0].data.batch(0)
+    for (seat, update), (other_seat, other) in zip(*(_updates(trainer.game) for trainer in trainers), strict=True):
+        for pool in [*seat.pools.values(), *other_seat.pools.values()]:
+            pool.size = 0  # pools show different pasts
+        whole = flat_gradient(trainers[0].game, seat, update, [Chunk(batch)])
+        chunks = [Chunk(type(batch)(*(t[i : i + 1] for t in batch))) for i in range(4)]
+        parts = flat_gradient(trainers[1].game, other_seat, other, chunks)
+        error = float((whole - parts).norm() / whole.norm())
+        assert error < 1e-5, (
+            f"{update.name}: 4 micro-batches give a gradient {error:.1e} away from the batch's; mean over images"
+        )
+
+
+def resumes_exactly(case: Case) -> None:
+    """Six steps equal three, a checkpoint on the disk, and three in a new trainer: bit for bit, in fp32 and bf16."""
+    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    for precision in precisions:
+        straight = case.trainer(precision=precision)
+        for _ in range(6):
+            straight.advance()
+        first = case.trainer(precision=precision)
+        for _ in range(3):
+            first.advance()
+        path = checkpoints.write(case.folder / f"checkpoints-{precision}", first.checkpoint())
+        second = case.trainer(precision=precision)
+        torch.manual_seed(999)  # the checkpoint brings its own
+        second.restore(checkpoints.read(path))
+        for _ in range(3):
+            second.advance()
+        want, got = held_by(straight), held_by(second)
+        different = [name for name in want if not torch.equal(want[name], got[name])]
+        assert want.keys() == got.keys(), "a resumed run holds other tensors than a straight one"
+        assert not different, f"after resuming in {precision}, {different[0]} and {len(different) - 1} others differ"
+
+
+def translates_any_size_reproducibly(case: Case) -> None:
+    """Float32 in [-1, 1], as large as the input; the same again, and whoever shares the batch; the same from its file."""
+    trainer = case.trainer()
+    translator = Translator(trainer.model, CPU, "fp32")
+    if not isinstance(case.kind.data, Unpaired | Paired):
+        return
+    path = case.folder / "model.safetensors"
+    write_model_file(path, trainer.model, trainer.exported(), {"steps": 0, "images": 0, "precision": "fp32"})
+    again = Translator(load_model(path, CPU), CPU, "fp32")
+    for to, source in translator.routes.items():
+        channels = trainer.data.spec[source].channels
+        images = (
+            torch.rand(3, channels, case.size + 5, case.size - 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        )
+        with trainer.averages.applied(trainer.model):
+            found = translator(images, to=to)
+            alone = torch.cat([translator(images[i : i + 1], to=to, names=[str(i)]) for i in range(3)])
+        assert found.shape == (3, trainer.data.spec[to].channels, *images.shape[2:]), (
+            f"{to}: the shape is {tuple(found.shape)}"
+        )
+        assert found.dtype == torch.float32, f"the translation to {to} is {found.dtype}"
+        assert found.isfinite().all(), f"the translation to {to} is not finite"
+        assert found.abs().max() <= 1, f"the translation to {to} leaves [-1, 1]"
+        same = torch.allclose(found, alone, atol=1e-5)
+        assert same, "an image's translation depends on its batch, or on random numbers: say couples_batch = True"
+        assert torch.equal(found, again(images, to=to)), (
+            "the model file translates differently from the model it was made of"
+        )
+
+
+CHECKS: tuple[Callable[[Case], None], ...] = (
+    declares_itself_in_full,
+    is_complete_after_its_constructor,
+    never_waits_for_the_device,
+    moves_only_the_mover,
+    treats_micro_batches_as_the_batch,
+    resumes_exactly,
+    translates_any_size_reproducibly,
+)
+
+
+# ------------------------------------------------------------------ what the checks share
+
+
+def flat_gradient(step: Step, seat: Seat, update: Update, chunks: list[Chunk]) -> Tensor:
+    """The gradient of one update as a vector, before the optimizer; zeros where a parameter has none. Clears it."""
+    _leave_gradient(step, seat, update, chunks)
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in update.parameters]
+    for parameter in update.parameters:
+        parameter.grad = None
+    return torch.cat([part.flatten() for part in parts])
+
+
+def held_by(trainer: Trainer) -> dict[str, Tensor]:
+    """Everything that a checkpoint of this trainer would hold."""
+    checkpoint = trainer.checkpoint()
+    return {**checkpoint.model, **checkpoint.training}
+
+
+def _updates(step: Step) -> list[tuple[Seat, Update]]:
+    return [(seat, update) for seat in step.seats for update in (*seat.moves, *seat.lazy)]
+
+
+def _leave_gradient(step: Step, seat: Seat, update: Update, chunks: list[Chunk]) -> None:
+    if update in seat.lazy:
+        step._lazy_gradient(seat, update, chunks)
+    else:
+        step._gradient(seat, update, chunks, seat.summed if update is seat.moves[0] else [])
+
+
+class _NoHostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises when a tensor's value is read on the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
+            raise AssertionError(
+                "a loss or forward reads a tensor on the host (item, float, bool): it stops the device"
+            )
+        return func(*args, **(kwargs or {}))
