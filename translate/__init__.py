@@ -1,7 +1,7 @@
 """Image-to-image translation: an engine that plays adversarial games, and plugins that describe them.
 
-The names below are what a plugin author imports, and what a program calls. They load when first used, so that the command
-line answers without importing torch.
+The names below are what a plugin author imports, and what a program calls. They load when first used, so that the
+command line answers without importing torch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _HOMES = {
     "load": "applying.translator",
 }
 
-__all__ = [  # noqa: RUF022  sorted like the table above
+__all__ = [
     "Adam",
     "AdversarialLoss",
     "Dataset",

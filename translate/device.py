@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, precision and memory format, chosen by name or by what the machine is good at."""
+"""Where and how tensors are computed: device, precision, memory format; by name, or by what the machine is good at."""
 
 from __future__ import annotations
 

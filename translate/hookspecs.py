@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pluggy
 
 if TYPE_CHECKING:
-    import typer
-
     from translate.data.datasets import Dataset
     from translate.losses import AdversarialLoss
     from translate.model import Model

@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # this module is a plugin, which `translate --help` loads; to
 class AdversarialLoss:
     """A game between a discriminator and a generator.
 
-    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Papers that
-    halve it to slow the discriminator down (Pix2Pix, CycleGAN) do so in the model.
+    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Papers
+    that halve it to slow the discriminator down (Pix2Pix, CycleGAN) do so in the model.
     generator: (fake scores) -> scalar that the generator minimises.
     about: one line for `translate models --networks`, with the paper.
     """

@@ -1,4 +1,4 @@
-"""What a plugin subclasses: a model states its networks, its players and how an image is translated; the engine does the rest."""
+"""What a plugin subclasses: a model states networks, players and how images are translated; the engine acts."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Model(nn.Module, Generic[C]):
 
     A subclass `class CycleGAN(Model[CycleGANConfig])` sets the class attributes, builds its networks in `__init__`
     (complete: no parameter appears later), and writes `players`, the losses that they name, and `translate`; `forward`
-    too, where losses share outputs. Losses and forward are pure tensor code: no backward, step, `.item()`, `.to`, autocast,
-    file or host synchronisation. State that must survive a restart is a buffer.
+    too, where losses share outputs. Losses and forward are pure tensor code: no backward, step, `.item()`, `.to`,
+    autocast, file or host synchronisation. State that must survive a restart is a buffer.
     """
 
     name: ClassVar[str]
@@ -49,7 +49,7 @@ class Model(nn.Module, Generic[C]):
     fresh_outputs: ClassVar[bool] = False
     """A new `forward` for every move (noise to image) instead of one shared by the moves of a step."""
     couples_batch: ClassVar[bool] = False
-    """An image's result depends on who shares its batch (batch norm), or on random numbers: translated one at a time."""
+    """An image's result depends on random numbers or on who shares its batch (batch norm): translated one by one."""
     inference_mode: ClassVar[Literal["eval", "train"]] = "eval"
     """Mode of the networks when translating."""
     Config: ClassVar[type[ModelConfig]] = ModelConfig
@@ -76,9 +76,9 @@ class Model(nn.Module, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} declares no players")
 
     def forward(self, batch: Any) -> Any:
-        """What the losses share: a NamedTuple of float32 tensors with the batch as first axis (fakes, reconstructions, …)."""
+        """What the losses share (fakes, reconstructions, …): a NamedTuple of float32 tensors over the batch."""
         raise NotImplementedError(f"{type(self).__name__} has no forward, but one of its losses asks for outputs")
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
-        """Translate images of domain `routes[to]` to domain `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
+        """Images of domain `routes[to]` as images of `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
         raise NotImplementedError(f"{type(self).__name__} does not translate images")

@@ -1,7 +1,7 @@
 """What a model declares about its game: who plays, what each minimises, with which optimizer and schedule.
 
-All of it is data. The engine (training/) freezes everybody but the mover, runs backward and the optimizer, and keeps the
-pools, averages and counters.
+All of it is data. The engine (training/) freezes everybody but the mover, runs backward and the optimizer, and keeps
+the pools, averages and counters.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Terms = Mapping[str, Tensor]
 """What a loss returns: named float32 scalars that are summed."""
 
 Loss = Callable[..., "Terms | tuple[Terms, Terms]"]
-"""A bound method of the model. It takes (), (batch) or (batch, outputs), by position, and returns its terms, or (terms, stats).
-Only what it asks for is computed."""
+"""A bound method of the model. It takes (), (batch) or (batch, outputs), by position, and returns its terms, or
+(terms, stats). Only what it asks for is computed."""
 
 Schedule = Callable[[float], float]
 """Progress of the run in [0, 1] -> factor on the learning rate."""
@@ -55,7 +55,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Move:
-    """One loss, backward and optimizer step; `networks`: the subset of the player's networks that it moves (None: all)."""
+    """One loss, backward and optimizer step; `networks`: those of the player's networks that it moves (None: all)."""
 
     loss: Loss
     networks: Sequence[nn.Module] | None = None
@@ -65,8 +65,9 @@ class Move:
 class Penalty:
     """A regularizer that may differentiate twice: evaluated eagerly, in float32, on (batch) or (batch, outputs).
 
-    every=1: summed into its player's first move. every=k: its own backward and optimizer step after each k-th turn of its
-    player, weighted by k, with the optimizer's lr and betas corrected (Karras et al., StyleGAN2, arXiv:1912.04958, app. B).
+    every=1: summed into its player's first move. every=k: its own backward and optimizer step after each k-th turn of
+    its player, weighted by k, with the optimizer's lr and betas corrected (Karras et al., Analyzing and Improving the
+    Image Quality of StyleGAN, CVPR 2020, arXiv:1912.04958, appendix B).
     """
 
     loss: Loss
@@ -109,7 +110,7 @@ class Player:
 
 @dataclass(frozen=True, eq=False)
 class Generators(Player):
-    """A player that gets the outputs with their graph: the first such move of a step spends it, a later one gets a new one."""
+    """Players that get the outputs with their graph; the first move of a step spends it, a later one has a new one."""
 
     name: str = "generators"
 
@@ -118,7 +119,8 @@ class Generators(Player):
 class Discriminators(Player):
     """A player that gets the outputs detached.
 
-    pool: fields of the outputs that are shown through a pool of past images (Shrivastava et al., CVPR 2017, arXiv:1612.07828).
+    pool: fields of the outputs that are shown through a pool of past images (Shrivastava et al., CVPR 2017,
+    arXiv:1612.07828).
     pool_size: images kept for each field; 0 shows the newest.
     """
 

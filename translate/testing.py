@@ -29,7 +29,7 @@ from translate.device import Precision
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig
-from translate.training.step import Chunk, Seat, Step, Update, unfrozen
+from translate.training.step import Chunk, Seat, Step, Update
 from translate.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -155,7 +155,7 @@ def moves_only_the_mover(case: Case) -> None:
 
 
 def treats_micro_batches_as_the_batch(case: Case) -> None:
-    """Each player's flat gradient is the same from one batch of 4 as from 4 of 1, unless the model couples its batch."""
+    """Each player's gradient is the same from a batch of 4 as from 4 of 1, unless the model couples its batch."""
     if case.kind.couples_batch:
         return
     trainers = [case.trainer(batch=4, micro_batches=parts) for parts in (1, 4)]
@@ -195,7 +195,7 @@ def resumes_exactly(case: Case) -> None:
 
 
 def translates_any_size_reproducibly(case: Case) -> None:
-    """Float32 in [-1, 1], as large as the input; the same again, and whoever shares the batch; the same from its file."""
+    """Float32 in [-1, 1], as large as the input; the same whoever shares the batch; the same from the model file."""
     trainer = case.trainer()
     translator = Translator(trainer.model, CPU, "fp32")
     if not isinstance(case.kind.data, Unpaired | Paired):

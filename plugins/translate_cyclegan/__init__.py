@@ -44,7 +44,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
 
     name = "cyclegan"
     data = translate.Unpaired("a", "b")
-    routes = {"b": "a", "a": "b"}  # noqa: RUF012
+    routes = {"b": "a", "a": "b"}  # noqa: RUF012  frozen by contract
     averaged = ("a_to_b", "b_to_a")
 
     def __init__(self, config: CycleGANConfig, spec: translate.Spec) -> None:

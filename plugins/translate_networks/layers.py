@@ -18,7 +18,7 @@ InitName = Literal["normal", "xavier"]
 
 
 def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
-    """Bring each channel of each image to mean 0 and variance 1, in the images' own memory format.
+    """Bring each channel of each image to mean 0 and variance 1; on the CPU it keeps the memory format.
 
     Ulyanov, Vedaldi, Lempitsky: Instance Normalization: The Missing Ingredient for Fast Stylization, arXiv:1607.08022;
     without scale, shift and running statistics, as CycleGAN uses it. A channel that is constant becomes 0.

@@ -2,7 +2,8 @@
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
 Deviations: the learning rate decays over the second half of the run, as the authors' own code has it; an average of the
-generator's weights is kept for inference; the depth of the U-Net follows `--size`, so that its innermost map is one pixel.
+generator's weights is kept for inference; the depth of the U-Net follows `--size`, so that its innermost map is one
+pixel.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def _uncompressed(path: Path) -> IO[bytes]:
     file.seek(0)
     if decompress is None:
         return file
-    copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the entries that read from it
+    copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
     try:
         with file, decompress(file) as stream:
             while block := stream.read(2**20):

@@ -39,7 +39,8 @@ class Checkpoint:
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write `checkpoint` under `folder`; its own folder, complete.
 
-    Raises NonFiniteError if a tensor holds a NaN or an infinity, CheckpointError if the disk is full; nothing is left then.
+    Raises NonFiniteError if a tensor holds a NaN or an infinity, CheckpointError if the disk is full; then nothing is
+    left.
     """
     _refuse_non_finite(checkpoint)
     target = folder / f"{checkpoint.step:09d}"
@@ -105,7 +106,7 @@ def _complete(folder: Path) -> Iterable[Path]:
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU and contiguous, as safetensors wants them; the memory format is the engine's and not part of the state."""
+    """On the CPU and contiguous, as safetensors wants them; the memory format is the engine's own affair."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

@@ -18,9 +18,9 @@ RAMP = 0.05
 class Averages:
     """Averaged copies of the networks that a model names in `averaged`.
 
-    After a batch the average moves towards the live weights by 1 − ½^(batch / h), where the half-life h in images is the
-    model's `average_half_life`, or 5 % of the images seen if that is less (Karras et al., StyleGAN2-ADA, arXiv:2006.06676,
-    and its ramp-up): early averages forget the random start. Buffers are copied.
+    After a batch the average moves towards the live weights by 1 − ½^(batch / h), where the half-life h in images is
+    the model's `average_half_life`, or 5 % of the images seen if that is less, so that early averages forget the random
+    start (the ramp-up of Karras et al., StyleGAN2-ADA, arXiv:2006.06676). Buffers are copied.
     """
 
     def __init__(self, model: Model[Any]) -> None:

@@ -10,10 +10,11 @@ class ImagePool:
     """Shows a discriminator a mix of new and past fakes.
 
     Shrivastava et al., Learning from Simulated and Unsupervised Images through Adversarial Training, CVPR 2017,
-    arXiv:1612.07828, section 2.3, in the form of CycleGAN: until the pool is full a new image is stored and shown; from then
-    on it is, with probability ½, exchanged for a random stored one, which is shown in its place.
+    arXiv:1612.07828, section 2.3, in the form of CycleGAN: until the pool is full a new image is stored and shown; from
+    then on it is, with probability ½, exchanged for a random stored one, which is shown in its place.
 
-    Images go through one after the other, as with a batch of one, but all decisions are tensors: no host synchronisation.
+    Images go through one after the other, as with a batch of one, but all decisions are tensors: nothing waits for the
+    device.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,7 +35,8 @@ class ImagePool:
         return torch.cat([self._exchange(image, slot, swap) for image, slot, swap in chosen])
 
     def _exchange(self, image: Tensor, slot: Tensor, swap: Tensor) -> Tensor:
-        assert self.images is not None and self.count is not None  # noqa: PT018
+        assert self.images is not None
+        assert self.count is not None
         filling = self.count < self.size
         slot = torch.where(filling, self.count, slot)
         stored = self.images.index_select(0, slot)

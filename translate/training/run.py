@@ -48,7 +48,8 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     resume: continue the run in `config.run`, or start it if there is none. Only options that are set in `config` are
     compared with those of the run: it may be lengthened, anything else that differs is refused.
 
-    Raises TranslateError for anything that a user can mend. On SIGTERM or Ctrl-C a checkpoint is written, then SystemExit.
+    Raises TranslateError for anything that a user can mend. On SIGTERM or Ctrl-C a checkpoint is written, then
+    SystemExit.
     """
     kind = plugins.model(config.model)
     if resume and not config.run:

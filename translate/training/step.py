@@ -1,7 +1,8 @@
 """One step of the game: every player, in order, makes its moves on one batch.
 
-For each move the engine freezes every parameter but the mover's, asks the model for outputs and loss under mixed precision,
-runs backward, and lets the fused optimizer step, unless something was not finite. Nothing here waits for the device.
+For each move the engine freezes every parameter but the mover's, asks the model for outputs and loss under mixed
+precision, runs backward, and lets the fused optimizer step, unless something was not finite. Nothing here waits for the
+device.
 
     step     one batch offered to every player
     turn     a player's share of a step: its moves, then the lazy penalties that are due
@@ -218,7 +219,7 @@ class Step:
         total = torch.stack(list(found.values())).sum() * weight
         if not total.requires_grad:
             raise PluginError(
-                f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks of the player that moves."
+                f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks that they shall move."
             )
         total.backward()  # type: ignore[no-untyped-call]
         for name, term in found.items():
@@ -276,7 +277,7 @@ class Step:
             (player, loss), (_, names) = list(self._updates.items())[update]
             raise NonFiniteError(
                 f"Step {step + 1}: {names[term]} of {player} ({loss}) is NaN or infinite. The update was skipped, and "
-                f"nothing that holds it was saved. Lower the learning rate, try --precision fp32, or look at the images."
+                f"nothing that holds it was saved. Lower the learning rate, try --precision fp32, or check the images."
             )
 
     # ------------------------------------------------------------------ state
