@@ -28,7 +28,7 @@ def run_started(run: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     # what an earlier session wrote beyond the checkpoint that this one goes on from is dropped
-    _writers[run] = SummaryWriter(str(run / "tensorboard"), purge_step=_last_step(run) + 1)  # type: ignore[no-untyped-call]
+    _writers[run] = SummaryWriter(str(run / "tensorboard"), purge_step=_last_step(run) + 1)
 
 
 @translate.hookimpl
@@ -38,9 +38,9 @@ def run_ticked(run: Path, metrics: Mapping[str, Any]) -> None:
     step = metrics["step"]
     for name, value in metrics["losses"].items():
         player, _, term = name.partition(".")
-        _writers[run].add_scalar(f"{player}/{term}", value, step)  # type: ignore[no-untyped-call]
+        _writers[run].add_scalar(f"{player}/{term}", value, step)
     for name in ("images_per_second", "data_wait"):
-        _writers[run].add_scalar(f"speed/{name}", metrics[name], step)  # type: ignore[no-untyped-call]
+        _writers[run].add_scalar(f"speed/{name}", metrics[name], step)
 
 
 @translate.hookimpl
@@ -50,14 +50,14 @@ def run_saved(run: Path, samples: Path) -> None:
     from translate.data.images import decode
 
     grid = decode(samples.read_bytes(), str(samples))
-    _writers[run].add_image("samples", grid, int(samples.stem))  # type: ignore[no-untyped-call]
-    _writers[run].flush()  # type: ignore[no-untyped-call]
+    _writers[run].add_image("samples", grid, int(samples.stem))
+    _writers[run].flush()
 
 
 @translate.hookimpl
 def run_ended(run: Path) -> None:
     if run in _writers:
-        _writers.pop(run).close()  # type: ignore[no-untyped-call]
+        _writers.pop(run).close()
 
 
 def _last_step(run: Path) -> int:

@@ -11,6 +11,9 @@ from typing import Any
 
 from translate.errors import CheckpointError
 
+ASIDE = ".writing-"
+"""How names begin that a write has before it is complete; what a killed process leaves begins so."""
+
 
 def write_file(path: Path, content: bytes) -> dict[str, Any]:
     """Write, flush to the disk, and return size and sha256."""
@@ -23,7 +26,7 @@ def write_file(path: Path, content: bytes) -> dict[str, Any]:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write under a temporary name, then rename: the file is the old one or the new one. Raises CheckpointError."""
-    aside = path.with_name(f".writing-{path.name}")
+    aside = path.with_name(f"{ASIDE}{path.name}")
     try:
         write_file(aside, content)
         aside.replace(path)

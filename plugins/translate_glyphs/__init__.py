@@ -1,4 +1,4 @@
-"""Letters without and with serifs: real images that need no download, and `translate demo`, which learns to add the serifs.
+"""Letters without and with serifs: real images that need no download, and `translate demo`, which learns from them.
 
 Two domains, `sans` and `serif`, of the same thousands of characters, rendered from DejaVu Sans and DejaVu Serif, which
 matplotlib ships. Files pair by name, so that the right answer of every translation is known.

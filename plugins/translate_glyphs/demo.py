@@ -1,4 +1,4 @@
-"""`translate demo`: learns to put serifs on letters in a few minutes, and shows what became of letters it has not seen."""
+"""`translate demo`: learns to put serifs on letters in minutes, and shows what it makes of letters it has not seen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def demo(
         Literal["pix2pix", "cyclegan"], typer.Option(help="Learn from pairs (pix2pix) or without them (cyclegan).")
     ] = "pix2pix",
     minutes: Annotated[float, typer.Option(min=0.01, help="Length of the training, in minutes.")] = 3.0,
-    run: Annotated[str, typer.Option(help="Folder of the run; one that exists is continued or, if done, shown.")] = "runs/demo",
+    run: Annotated[
+        str, typer.Option(help="Folder of the run; one that exists is continued or, if done, shown.")
+    ] = "runs/demo",
 ) -> None:
     """Train a model that puts serifs on letters, and show it on letters it has never seen.
 

@@ -1,8 +1,8 @@
 """Renders the characters that DejaVu Sans and DejaVu Serif share, in four styles, as pairs of PNGs.
 
-DejaVu fonts, https://dejavu-fonts.github.io, are Bitstream Vera (Copyright 2003 Bitstream, Inc.) with changes in the public
-domain, and glyphs of Arev (Copyright 2006 Tavmjong Bah): free to use, copy and render. The licence lies beside the fonts,
-in matplotlib's LICENSE_DEJAVU.
+The DejaVu fonts, https://dejavu-fonts.github.io, are Bitstream Vera (Copyright 2003 Bitstream, Inc.) with changes in
+the public domain and glyphs of Arev (Copyright 2006 Tavmjong Bah), free to use, copy and render. Their licence lies
+beside them, in matplotlib's LICENSE_DEJAVU.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Glyph(NamedTuple):
 
     @property
     def part(self) -> str:
-        """train, or for about one family in ten test: a letter is held out with all its styles, accents and look-alikes."""
+        """train, or test for one family in ten: a letter is held out in all styles, with accents and look-alikes."""
         return "test" if hashlib.sha256(self.family.encode()).digest()[0] < 26 else "train"
 
 
@@ -103,7 +103,7 @@ class _Font:
         }
 
     def draw(self, character: str) -> Image.Image | None:
-        """The character on the baseline, its ink centred from left to right; None unless a margin of a pixel is free."""
+        """The character on the baseline, its ink in the middle; None unless a margin of a pixel stays free."""
         left, top, right, bottom = self.font.getbbox(character, anchor="ls")
         full, baseline = SIDE * DETAIL, BASELINE * DETAIL
         x = round((full - left - right) / 2)

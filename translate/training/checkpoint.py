@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from translate.errors import CheckpointError, NonFiniteError
-from translate.files import explain_os_error, fingerprint, flush, write_file
+from translate.files import ASIDE, explain_os_error, fingerprint, flush, write_file
 
 FORMAT = 1
 MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
@@ -44,7 +44,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     _refuse_non_finite(checkpoint)
     target = folder / f"{checkpoint.step:09d}"
-    aside = folder / f".writing-{target.name}"
+    aside = folder / f"{ASIDE}{target.name}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
@@ -97,7 +97,7 @@ def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and what an interrupted write left."""
     for path in sorted(_complete(folder))[:-keep]:
         shutil.rmtree(path)
-    for path in folder.glob(".writing-*"):
+    for path in folder.glob(f"{ASIDE}*"):
         shutil.rmtree(path)
 
 

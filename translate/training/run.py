@@ -31,7 +31,7 @@ from translate.data import images as pictures
 from translate.data.loading import TrainingData, open_training_data
 from translate.device import cpu_name, resolve_device, resolve_precision
 from translate.errors import CheckpointError, UsageError
-from translate.files import replace_file
+from translate.files import ASIDE, replace_file
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
@@ -52,12 +52,7 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     SystemExit.
     """
     kind = plugins.model(config.model)
-    if resume and not config.run:
-        raise UsageError("--resume continues the run in --run DIR; say which.")
-    folder = Path(config.run) if config.run else _free_folder(config.model)
-    stored = read_toml(folder / "run.toml") if resume and (folder / "run.toml").exists() else None
-    if stored is None and folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} exists and is not empty. Continue its run with --resume, or choose another --run.")
+    folder, stored = _folder(config, resume)
     config = complete(kind, config, stored)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
@@ -69,22 +64,15 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     data = open_training_data(kind.data, config, device)
     for note in data.notes:
         terminal.say(note)
-    if stored is not None and stored["data"] != data.fingerprint:
-        raise CheckpointError(f"The images of {folder} have changed: {stored['data']} then, {data.fingerprint} now.")
 
     def trainer(steps: int) -> Trainer:
         return Trainer(kind, data, config, steps=steps, device=device, precision=precision)
 
-    asked = (
-        stored["asked"]
-        if stored is not None and length_of(config) == {"steps": stored["fit"]["steps"]}
-        else length_of(config)
-    )
-    steps = _steps(config, data, trainer)
-    if stored is not None and steps < stored["fit"]["steps"]:
-        raise UsageError(
-            f"{folder} is a run of {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}."
-        )
+    steps, asked = _steps(config, data, trainer), length_of(config)
+    if stored is not None:
+        _check_continues(folder, stored, data, steps)
+        if steps == stored["fit"]["steps"]:
+            asked = stored["asked"]
     started = trainer(steps)
     if config.init:
         _start_from(started, config.init)
@@ -95,11 +83,36 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     return run.train(started)
 
 
+def _folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | None]:
+    """The folder of the run, and the run.toml in it if that run is to go on. Raises UsageError if it is not free."""
+    if resume and not config.run:
+        raise UsageError("--resume continues the run in --run DIR; say which.")
+    folder = Path(config.run) if config.run else _free_folder(config.model)
+    if resume and (folder / "run.toml").exists():
+        return folder, read_toml(folder / "run.toml")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose another --run.")
+    if folder.exists() and any(not path.name.startswith(ASIDE) for path in folder.iterdir()):
+        remedy = "choose another --run" if resume else "continue its run with --resume, or choose another --run"
+        raise UsageError(f"{folder} exists and is not empty; {remedy}.")
+    return folder, None
+
+
 def _free_folder(model: str) -> Path:
     number = 1
     while (folder := Path("runs") / f"{model}-{number}").exists():
         number += 1
     return folder
+
+
+def _check_continues(folder: Path, stored: Mapping[str, Any], data: TrainingData, steps: int) -> None:
+    """Raise TranslateError if the images are others, or the run would become shorter."""
+    for name, before in stored["data"].items():
+        if before != (now := data.fingerprint[name]):
+            what = f"{before['images']} images then, {now['images']} now, by name and size not the same"
+            raise CheckpointError(f"The images of domain {name!r} have changed since {folder} was started: {what}.")
+    if steps < stored["fit"]["steps"]:
+        raise UsageError(f"{folder} has {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}.")
 
 
 def _steps(config: FitConfig, data: TrainingData, trainer: Callable[[int], Trainer]) -> int:
@@ -135,6 +148,7 @@ class Run:
         self.settings: dict[str, Any] = {}
         self.seconds = 0.0  # of training, over all sessions
         self._mark = Mark()
+        self._held_out: Any = None  # a batch
 
     def describe(self, config: FitConfig, asked: Mapping[str, Any], data: TrainingData) -> None:
         """Write run.toml."""
@@ -171,6 +185,7 @@ class Run:
         reason: Literal["done", "interrupted", "failed"] = "failed"
         try:
             with self.terminal.showing(trainer.step, trainer.steps):
+                self._held_out = trainer.data.held_out(SAMPLES)  # now, while the files are there
                 if trainer.step == 0:
                     self._sample(trainer)
                 self._mark = Mark(trainer.step, trainer.waited)
@@ -218,7 +233,7 @@ class Run:
 
     def _sample(self, trainer: Trainer) -> Path:
         """Translate the same held-out images as ever into a grid."""
-        held_out = trainer.data.held_out(SAMPLES)
+        held_out = self._held_out
         with trainer.averages.applied(trainer.model):
             translator = Translator(trainer.model, trainer.device, trainer.precision)
             columns, titles = [], []

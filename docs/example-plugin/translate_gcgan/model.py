@@ -1,0 +1,108 @@
+"""GcGAN: one generator, kept honest by having to translate a turned image into the turned translation.
+
+Fu, Gong, Wang, Batmanghelich, Zhang, Tao: Geometry-Consistent Generative Adversarial Networks for One-Sided
+Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05427; with the quarter turn, one of the paper's two transformations.
+Deviation: a small context aggregation network is the default generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+import translate
+from translate import Adam, Discriminators, Generators, LinearDecay, LossName, NetworkSpec, losses, networks
+
+
+class GcGANConfig(translate.ModelConfig):
+    """Each field is a flag of `translate fit gcgan`."""
+
+    generator: NetworkSpec = Field("can", description="Network of the generator.")
+    discriminator: NetworkSpec = Field("patchgan(layers=3)", description="Network of both discriminators.")
+    adversarial: LossName = Field("lsgan", description="Adversarial loss.")
+    lambda_geometry: float = Field(20.0, ge=0, description="Weight of the geometry consistency.")
+    lambda_identity: float = Field(10.0, ge=0, description="Weight of the identity loss.")
+
+
+class Fakes(NamedTuple):
+    """(N, C, H, W) in [-1, 1]. turned_b: translation of the turned images; same_b: of images that are in domain b."""
+
+    fake_b: Tensor
+    turned_b: Tensor
+    same_b: Tensor
+
+
+class GcGAN(translate.Model[GcGANConfig]):
+    """Unpaired, one way: a turned image is translated into the turned translation. Fu et al. 2019."""
+
+    name = "gcgan"
+    data = translate.Unpaired("a", "b")
+    averaged = ("generator",)
+
+    def __init__(self, config: GcGANConfig, spec: translate.Spec) -> None:
+        super().__init__(config, spec)
+        self.identity = config.lambda_identity > 0 and spec.a.channels == spec.b.channels
+        self.generator = networks.generator(config.generator, spec.a, spec.b)
+        self.judge = networks.discriminator(config.discriminator, spec.b)
+        self.judge_turned = networks.discriminator(config.discriminator, spec.b)
+        self.adversarial = losses.adversarial(config.adversarial)
+
+    def players(self) -> Iterator[translate.Player]:
+        adam, decay = Adam(2e-4, (0.5, 0.999)), LinearDecay(start=0.5)
+        yield Generators([self.generator], self.generator_loss, adam, decay)
+        yield Discriminators(
+            [self.judge, self.judge_turned],
+            self.discriminator_loss,
+            adam,
+            decay,
+            pool=("fake_b", "turned_b"),
+            pool_size=50,
+        )
+
+    def forward(self, batch: translate.Pair) -> Fakes:
+        views = [batch.a, turn(batch.a)]
+        if self.identity:
+            fake_b, turned_b, same_b = networks.together(self.generator, *views, batch.b)
+            return Fakes(fake_b, turned_b, same_b)
+        fake_b, turned_b = networks.together(self.generator, *views)
+        return Fakes(fake_b, turned_b, batch.b)
+
+    def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
+        """Fool both judges, agree with oneself across the turn, and leave images of domain b as they are."""
+        terms = {
+            "adversarial": self.adversarial.generator(self.judge(fakes.fake_b)),
+            "adversarial_turned": self.adversarial.generator(self.judge_turned(fakes.turned_b)),
+            "geometry": self.config.lambda_geometry * F.l1_loss(fakes.turned_b, turn(fakes.fake_b)),
+        }
+        if self.identity:
+            terms["identity"] = self.config.lambda_identity * F.l1_loss(fakes.same_b, batch.b)
+        return terms
+
+    def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
+        """What is minimised, and what is only logged: by how much real images score above fakes."""
+        real, fake = networks.together(self.judge, batch.b, fakes.fake_b)
+        real_turned, fake_turned = networks.together(self.judge_turned, turn(batch.b), fakes.turned_b)
+        terms = {
+            "adversarial": 0.5 * self.adversarial.discriminator(real, fake),
+            "adversarial_turned": 0.5 * self.adversarial.discriminator(real_turned, fake_turned),
+        }
+        return terms, {"margin": (real.mean() - fake.mean()).detach()}
+
+    def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
+        fake: Tensor = self.generator(images)
+        return fake
+
+
+def turn(images: Tensor) -> Tensor:
+    """A quarter turn: (N, C, H, W) -> (N, C, W, H)."""
+    return torch.rot90(images, dims=(2, 3))
+
+
+@translate.hookimpl
+def register_models(register: Callable[[type[translate.Model[Any]]], None]) -> None:
+    register(GcGAN)
