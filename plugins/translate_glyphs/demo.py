@@ -12,8 +12,8 @@ import typer
 
 from translate_glyphs.glyphs import DATASET, SIDE
 
-# What comes furthest in three minutes on two CPU cores. Mirrored letters are no letters: no flips.
-COMMON: dict[str, Any] = {"a": "glyphs/sans", "b": "glyphs/serif", "size": SIDE, "augment": "none", "log_every": 50}
+# For three minutes on two CPU cores. Mirrored letters are no letters: no flips.
+COMMON: dict[str, Any] = {"a": "glyphs/sans", "b": "glyphs/serif", "size": SIDE, "augment": "none", "log_every": 100}
 SETTINGS: dict[str, dict[str, Any]] = {
     "pix2pix": {
         "batch": 8,
@@ -88,15 +88,15 @@ def _draw(path: Path, folders: list[Path], names: Iterable[str]) -> None:
             file = folder / f"{name}.png"
             image = pictures.decode(file.read_bytes(), str(file))
             rows[number % ROWS].append(image.repeat_interleave(ZOOM, 1).repeat_interleave(ZOOM, 2))
-    titles = ["sans", "→ serif", "truth"] * (SHOWN // ROWS)
+    titles = ["sans", "translated", "serif"] * (SHOWN // ROWS)
     pictures.save(pictures.grid(rows, titles), path)
 
 
 def well_known(names: Iterable[str], number: int) -> list[str]:
-    """So many of the files' names: of different letters without accents, Latin ones first, the styles in turn."""
+    """So many of the names: of different unaccented letters and digits, Latin ones first, the styles in turn."""
     styles: dict[str, list[str]] = {}
     for name in sorted(names):
         letter = chr(int(name.partition("-")[0].removeprefix("u"), 16))
-        if letter.isalnum() and unicodedata.normalize("NFKD", letter) == letter:
+        if unicodedata.category(letter) in ("Lu", "Ll", "Nd") and unicodedata.normalize("NFKD", letter) == letter:
             styles.setdefault(letter, []).append(name)
     return [names[index % len(names)] for index, names in enumerate(islice(styles.values(), number))]

@@ -70,8 +70,7 @@ def glyphs() -> Iterator[Glyph]:
 
     Characters that do not fit are left out, and so are look-alikes, as Cyrillic А is of Latin A.
     """
-    families: dict[bytes, str] = {}
-    book = _Font(STYLES["book"][0])
+    families = _families()
     for style, (sans_name, serif_name) in STYLES.items():
         sans_font, serif_font = _Font(sans_name), _Font(serif_name)
         seen: set[bytes] = set()
@@ -80,10 +79,23 @@ def glyphs() -> Iterator[Glyph]:
             if sans is None or serif is None or _alike(sans, serif) or sans.tobytes() in seen:
                 continue
             seen.add(sans.tobytes())
-            base = unicodedata.normalize("NFKD", character)[0]
-            look = book.draw(base)
-            family = base if look is None else families.setdefault(look.tobytes(), base)
-            yield Glyph(character, style, family, sans, serif)
+            yield Glyph(character, style, families.get(_base(character), character), sans, serif)
+
+
+def _families() -> dict[str, str]:
+    """The family of each base letter: the first of all that look like it without serifs."""
+    book = _Font(STYLES["book"][0])
+    looks: dict[bytes, str] = {}
+    families = {}
+    for base in sorted(set(map(_base, book.characters))):
+        picture = book.draw(base)
+        families[base] = base if picture is None else looks.setdefault(picture.tobytes(), base)
+    return families
+
+
+def _base(character: str) -> str:
+    """The letter under the accents; e for é, and for ᵉ as well."""
+    return unicodedata.normalize("NFKD", character)[0]
 
 
 class _Font:

@@ -71,9 +71,9 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     complaints: list[str] = []
     for path in sorted(_complete(folder), reverse=True):
         try:
-            return read(path), complaints
+            return read(path), [f"{complaint} The one before it is used." for complaint in complaints]
         except CheckpointError as error:
-            complaints.append(f"{error} The one before it is used.")
+            complaints.append(str(error))
     if complaints:
         raise CheckpointError(f"No checkpoint in {folder} is whole: {' '.join(complaints)}")
     return None, []
@@ -85,19 +85,26 @@ def read(path: Path) -> Checkpoint:
         state = json.loads((path / STATE).read_text())
         if state["format"] > FORMAT:
             raise CheckpointError(f"The checkpoint {path} has format {state['format']}; upgrade translate to read it.")
-        for name, expected in state["files"].items():
-            if fingerprint((path / name).read_bytes()) != expected:
+        if state["step"] != int(path.name):
+            raise CheckpointError(f"The checkpoint {path} is damaged: {STATE} says that it is of step {state['step']}.")
+        for name in (MODEL, TRAINING):
+            if fingerprint((path / name).read_bytes()) != state["files"][name]:
                 raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
         return Checkpoint(state["step"], load_file(path / MODEL), load_file(path / TRAINING))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {path} is damaged: {error}.") from error
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what an interrupted write left."""
-    for path in sorted(_complete(folder))[:-keep]:
+def prune(last: Path, keep: int) -> None:
+    """Delete all but the `keep` checkpoints up to `last`, and what an interrupted write left.
+
+    Later ones go as well: they are damaged, or the run would have gone on from them.
+    """
+    paths = sorted(_complete(last.parent))
+    end = paths.index(last) + 1
+    for path in [*paths[: max(0, end - keep)], *paths[end:]]:
         shutil.rmtree(path)
-    for path in folder.glob(f"{ASIDE}*"):
+    for path in last.parent.glob(f"{ASIDE}*"):
         shutil.rmtree(path)
 
 

@@ -110,7 +110,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise UsageError(f"The config {path} cannot be read: {error.strerror}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no UTF-8
         raise UsageError(f"The config {path} is no TOML: {error}.") from error
 
 
@@ -126,6 +126,8 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
     options = model_options(kind, given.options)
     if stored is None:
         return given.model_copy(update={"options": options})
+    if kind.name != stored["fit"]["model"]:
+        raise UsageError(f"The run {given.run} trains {stored['fit']['model']}, not {kind.name}; choose another --run.")
 
     before = fit_config({**stored["fit"], "options": model_options(kind, stored["options"])})
     asked = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}

@@ -227,7 +227,7 @@ class Run:
         about = {"steps": trainer.step, "images": trainer.images, "precision": trainer.precision}
         write_model_file(self.folder / EXPORT, trainer.model, trainer.exported(), about)
         written = checkpoints.write(self.folder / "checkpoints", trainer.checkpoint())
-        checkpoints.prune(self.folder / "checkpoints", self.keep)
+        checkpoints.prune(written, self.keep)
         observe("run_saved", run=self.folder, checkpoint=written, samples=samples)
         self._mark = replace(self._mark, clock=time.perf_counter())
 
@@ -240,7 +240,7 @@ class Run:
             for to, source in translator.routes.items():
                 given = getattr(held_out, source)
                 columns += [given, translator(given, to=to)]
-                titles += [trainer.data.spec[source].title or source, f"→ {trainer.data.spec[to].title or to}"]
+                titles += [trainer.data.spec[source].title or source, f"to {trainer.data.spec[to].title or to}"]
                 if trainer.data.paired_held_out:
                     columns.append(getattr(held_out, to))
                     titles.append("truth")

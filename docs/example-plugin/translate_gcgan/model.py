@@ -1,7 +1,8 @@
 """GcGAN: one generator, kept honest by having to translate a turned image into the turned translation.
 
 Fu, Gong, Wang, Batmanghelich, Zhang, Tao: Geometry-Consistent Generative Adversarial Networks for One-Sided
-Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05427; with the quarter turn, one of the paper's two transformations.
+Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05427; with the quarter turn, one of the paper's two transformations,
+and the weights of the authors' code.
 Deviation: a small context aggregation network is the default generator.
 """
 
@@ -26,7 +27,7 @@ class GcGANConfig(translate.ModelConfig):
     discriminator: NetworkSpec = Field("patchgan(layers=3)", description="Network of both discriminators.")
     adversarial: LossName = Field("lsgan", description="Adversarial loss.")
     lambda_geometry: float = Field(20.0, ge=0, description="Weight of the geometry consistency.")
-    lambda_identity: float = Field(10.0, ge=0, description="Weight of the identity loss.")
+    lambda_identity: float = Field(5.0, ge=0, description="Weight of the identity loss.")
 
 
 class Fakes(NamedTuple):
