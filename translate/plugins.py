@@ -152,8 +152,8 @@ def load_all() -> None:
 def _warn(plugin: str, error: BaseException) -> None:
     """A plugin that does not work costs one line."""
     reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-    _failures[plugin] = reason
-    print(f"warning: the plugin {plugin} was left out: {reason}", file=sys.stderr)
+    if _failures.setdefault(plugin, reason) is reason:
+        print(f"warning: the plugin {plugin} was left out: {reason}", file=sys.stderr)
 
 
 def failures() -> Mapping[str, str]:
@@ -161,21 +161,37 @@ def failures() -> Mapping[str, str]:
     return dict(_failures)
 
 
-def _collect(kind: str, hook: str, make: Callable[[Registry[T], str], Callable[..., None]]) -> Registry[T]:
-    """Call a register hook, plugin by plugin, so that an owner is known and a broken plugin costs itself alone."""
-    load_all()
-    registry: Registry[T] = Registry(kind)
+def _implementations(hook: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The implementations of a hook in the order of registration: whose each is, and a call of it alone."""
     plugins = manager()
-    for implementation in getattr(plugins.hook, hook).get_hookimpls():  # in the order of registration
+    for implementation in getattr(plugins.hook, hook).get_hookimpls():
         others = [plugin for plugin in plugins.get_plugins() if plugin is not implementation.plugin]
         owner = _origins.get(implementation.plugin_name, implementation.plugin_name)
+        yield owner, plugins.subset_hook_caller(hook, others)
+
+
+def _collect(kind: str, hook: str, make: Callable[[Registry[T], str], Callable[..., None]]) -> Registry[T]:
+    """What the plugins register through a hook; a plugin that fails there costs itself alone."""
+    load_all()
+    registry: Registry[T] = Registry(kind)
+    for owner, call in _implementations(hook):
         try:
-            plugins.subset_hook_caller(hook, others)(register=make(registry, owner))
+            call(register=make(registry, owner))
         except PluginError:
             raise
-        except Exception as error:
+        except Exception as error:  # a stranger's hook may raise anything
             _warn(f"{owner}, {hook}", error)
     return registry
+
+
+def observe(hook: str, **arguments: Any) -> None:
+    """Tell the plugins that watch a run; one that fails costs a warning, never the run."""
+    load_all()
+    for owner, call in _implementations(hook):
+        try:
+            call(**arguments)
+        except Exception as error:  # a stranger's observer may raise anything
+            _warn(f"{owner}, {hook}", error)
 
 
 @cache

@@ -42,7 +42,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     Raises NonFiniteError if a tensor holds a NaN or an infinity, CheckpointError if the disk is full; then nothing is
     left.
     """
-    _refuse_non_finite(checkpoint)
+    refuse_non_finite(checkpoint)
     target = folder / f"{checkpoint.step:09d}"
     aside = folder / f"{ASIDE}{target.name}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -117,7 +117,8 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _refuse_non_finite(checkpoint: Checkpoint) -> None:
+def refuse_non_finite(checkpoint: Checkpoint) -> None:
+    """Raise NonFiniteError if a tensor holds a NaN or an infinity."""
     for name, tensor in (checkpoint.model | checkpoint.training).items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise NonFiniteError(

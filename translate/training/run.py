@@ -180,8 +180,7 @@ class Run:
 
     def train(self, trainer: Trainer) -> Path:
         """Train to the end and tell the observers; the folder. Raises SystemExit after a signal."""
-        plugins.load_all()
-        observe("run_started", run=self.folder, config=self.settings)
+        plugins.observe("run_started", run=self.folder, config=self.settings)
         reason: Literal["done", "interrupted", "failed"] = "failed"
         try:
             with self.terminal.showing(trainer.step, trainer.steps):
@@ -192,7 +191,7 @@ class Run:
                 signal = trainer.train(self, self.checkpoint_every)
             reason = "done" if signal is None else "interrupted"
         finally:
-            observe("run_ended", run=self.folder, reason=reason)
+            plugins.observe("run_ended", run=self.folder, reason=reason)
         if signal is not None:
             self.terminal.say(
                 f"Stopped at step {trainer.step} of {trainer.steps}; continue with --run {self.folder} --resume."
@@ -218,17 +217,19 @@ class Run:
             file.write(json.dumps(metrics) + "\n")
         left = seconds / max(1, trainer.step - mark.step) * (trainer.steps - trainer.step)
         self.terminal.tick(metrics, trainer.steps, left)
-        observe("run_ticked", run=self.folder, metrics=metrics)
+        plugins.observe("run_ticked", run=self.folder, metrics=metrics)
         self._mark = now
 
     def save(self, trainer: Trainer) -> None:
         """Write sample grid, model file and checkpoint, in this order: a resumed run writes the first two again."""
+        checkpoint = trainer.checkpoint()
+        checkpoints.refuse_non_finite(checkpoint)  # before the export, too
         samples = self._sample(trainer)
         about = {"steps": trainer.step, "images": trainer.images, "precision": trainer.precision}
         write_model_file(self.folder / EXPORT, trainer.model, trainer.exported(), about)
-        written = checkpoints.write(self.folder / "checkpoints", trainer.checkpoint())
+        written = checkpoints.write(self.folder / "checkpoints", checkpoint)
         checkpoints.prune(written, self.keep)
-        observe("run_saved", run=self.folder, checkpoint=written, samples=samples)
+        plugins.observe("run_saved", run=self.folder, checkpoint=written, samples=samples)
         self._mark = replace(self._mark, clock=time.perf_counter())
 
     def _sample(self, trainer: Trainer) -> Path:
@@ -259,14 +260,6 @@ class Mark:
     step: int = 0
     waited: float = 0.0
     clock: float = field(default_factory=time.perf_counter)
-
-
-def observe(hook: str, **arguments: Any) -> None:
-    """Call an observer hook; a plugin that fails there costs a warning, never the run."""
-    try:
-        getattr(plugins.manager().hook, hook)(**arguments)
-    except Exception as error:  # a stranger's observer may raise anything
-        print(f"warning: a plugin's {hook} failed: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _step_of(line: str) -> float:

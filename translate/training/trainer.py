@@ -88,13 +88,14 @@ class Trainer:
         with _signals() as received:
             while self.step < self.steps:
                 self.advance()
-                saving = received or self.step == self.steps or self.step % checkpoint_every == 0
+                stop = received[0] if received else None  # asked once: what comes later waits for the next step
+                saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
                 if saving or self.step % self.config.log_every == 0:
                     observer.tick(self, self.game.read())
                 if saving:
                     observer.save(self)
-                if received:
-                    return received[0]
+                if stop is not None:
+                    return stop
         return None
 
     # ------------------------------------------------------------------ state
