@@ -31,7 +31,7 @@ from translate.data import images as pictures
 from translate.data.loading import TrainingData, open_training_data
 from translate.device import cpu_name, resolve_device, resolve_precision
 from translate.errors import CheckpointError, UsageError
-from translate.files import ASIDE, replace_file
+from translate.files import ASIDE, explain_os_error, replace_file
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
@@ -149,6 +149,7 @@ class Run:
         self.seconds = 0.0  # of training, over all sessions
         self._mark = Mark()
         self._held_out: Any = None  # a batch
+        self._sampled = folder / "samples"
 
     def describe(self, config: FitConfig, asked: Mapping[str, Any], data: TrainingData) -> None:
         """Write run.toml."""
@@ -190,13 +191,20 @@ class Run:
                 self._mark = Mark(trainer.step, trainer.waited)
                 signal = trainer.train(self, self.checkpoint_every)
             reason = "done" if signal is None else "interrupted"
+        except OSError as error:  # a full disk, or a folder that is gone
+            raise explain_os_error(error, self.folder) from error
         finally:
             plugins.observe("run_ended", run=self.folder, reason=reason)
         if signal is not None:
             self.terminal.say(
-                f"Stopped at step {trainer.step} of {trainer.steps}; continue with --run {self.folder} --resume."
+                f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {self.folder} --resume."
             )
             raise SystemExit(128 + signal)
+        minutes, seconds = divmod(int(self.seconds), 60)
+        self.terminal.say(
+            f"{self.folder} is trained: {trainer.steps:,} steps in {minutes}:{seconds:02d} minutes.\n"
+            f"Look at {self._sampled}, then: translate apply {self.folder} INPUT OUTPUT"
+        )
         return self.folder
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
@@ -224,12 +232,12 @@ class Run:
         """Write sample grid, model file and checkpoint, in this order: a resumed run writes the first two again."""
         checkpoint = trainer.checkpoint()
         checkpoints.refuse_non_finite(checkpoint)  # before the export, too
-        samples = self._sample(trainer)
+        self._sampled = self._sample(trainer)
         about = {"steps": trainer.step, "images": trainer.images, "precision": trainer.precision}
         write_model_file(self.folder / EXPORT, trainer.model, trainer.exported(), about)
         written = checkpoints.write(self.folder / "checkpoints", checkpoint)
         checkpoints.prune(written, self.keep)
-        plugins.observe("run_saved", run=self.folder, checkpoint=written, samples=samples)
+        plugins.observe("run_saved", run=self.folder, checkpoint=written, samples=self._sampled)
         self._mark = replace(self._mark, clock=time.perf_counter())
 
     def _sample(self, trainer: Trainer) -> Path:
