@@ -35,13 +35,13 @@ from translate.training.trainer import Trainer
 CPU = torch.device("cpu")
 
 
-def check_model(model: str | type[Model[Any]], *, size: int = 32, **options: Any) -> None:
-    """Run every check on a model, given by name or class; `options` are the model's own (choose small networks).
+def check_model(name: str, *, size: int = 32, **options: Any) -> None:
+    """Run every check on an installed model. size: of the crops; options: the model's own (choose small networks).
 
     Raises AssertionError. Takes seconds with small networks.
     """
     with tempfile.TemporaryDirectory() as folder:
-        case = Case(model, Path(folder), size=size, **options)
+        case = Case(name, Path(folder), size=size, **options)
         for check in CHECKS:
             check(case)
 
@@ -49,8 +49,8 @@ def check_model(model: str | type[Model[Any]], *, size: int = 32, **options: Any
 class Case:
     """A model under test with options that make it small, and images drawn for it."""
 
-    def __init__(self, model: str | type[Model[Any]], folder: Path, *, size: int = 32, **options: Any) -> None:
-        self.kind = plugins.model(model) if isinstance(model, str) else model
+    def __init__(self, name: str, folder: Path, *, size: int = 32, **options: Any) -> None:
+        self.kind = plugins.model(name)
         self.folder = folder
         self.options = options
         self.size = size

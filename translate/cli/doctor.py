@@ -58,13 +58,13 @@ def _version(distribution: str) -> str | None:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
-    from translate.device import fast_bf16
+    from translate.device import cpu_name, fast_bf16
 
     cpu = torch.device("cpu")
     devices: list[dict[str, Any]] = [
         {
             "device": "cpu",
-            "name": _cpu_name(),
+            "name": cpu_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "bf16": fast_bf16(cpu),
@@ -78,16 +78,6 @@ def _devices() -> list[dict[str, Any]]:
     if torch.backends.mps.is_available():
         devices.append({"device": "mps", "name": platform.processor(), "bf16": fast_bf16(torch.device("mps"))})
     return devices
-
-
-def _cpu_name() -> str:
-    """The processor's model where the system tells it (Linux), otherwise its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _problems() -> list[str]:

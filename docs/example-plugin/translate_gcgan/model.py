@@ -1,7 +1,7 @@
 """GcGAN: one generator, kept honest by having to translate a turned image into the turned translation.
 
 Fu, Gong, Wang, Batmanghelich, Zhang, Tao: Geometry-Consistent Generative Adversarial Networks for One-Sided
-Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05427; with the quarter turn, one of the paper's two transformations,
+Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05852; with the quarter turn, one of the paper's two transformations,
 and the weights of the authors' code.
 Deviation: a small context aggregation network is the default generator.
 """
