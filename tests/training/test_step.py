@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from toys import Batch, Fake, Toy, batch, gradients_left, moved, net, seat_down, weights
 
-from translate import Adam, Discriminators, Generators, Move
+from translate import Adam, Discriminators, Generators, Move, Penalty
 from translate.errors import PluginError
 
 
@@ -167,6 +167,15 @@ def test_a_loss_that_takes_only_the_batch_costs_no_forward():
     assert moved(before, model) == {"g"}
 
 
+def test_an_argument_with_a_default_is_the_losss_own():
+    def loss(m):
+        return lambda batch, weight=2.0: {"x": weight * m.g(batch.a).square().mean()}
+
+    model = Toy(lambda m: [Generators([m.g], loss(m))], g=net())
+    seat_down(model).play(batch(), 0, 0.0)
+    assert model.forwards == 0
+
+
 def test_a_discriminators_network_may_play_a_part_in_forward_in_bf16_too():
     def players(m):
         yield Discriminators([m.d], lambda batch, o: {"d": m.d(o.fake).mean()})
@@ -321,6 +330,10 @@ def good(model):
     return lambda batch, outputs: {"g": model.g(batch.a).mean()}
 
 
+def one(model):
+    return lambda batch: {"g": model.g(batch.a).mean()}
+
+
 BROKEN = {
     "is torch.float32 (4,); expected a float32 scalar": lambda m: [
         Generators([m.g], lambda batch: {"x": m.g(batch.a).mean(1)})
@@ -335,6 +348,20 @@ BROKEN = {
     "share a network": lambda m: [Generators([m.g], good(m)), Discriminators([m.d, m.g], good(m))],
     "players with different names": lambda m: [Generators([m.g], good(m)), Generators([m.d], good(m))],
     "these are: none": lambda m: [],
+    "names a network that is not the player's": lambda m: [Generators([m.g], Move(good(m), networks=[m.h]))],
+    "the player 'generators' names a network": lambda m: [Generators([m.g], good(m), Adam(scale={m.h: 0.1}))],
+    "`every` is at least 1": lambda m: [Generators([m.g], good(m), penalties=[Penalty(good(m), 0)])],
+    "both have a term 'g'; rename one": lambda m: [Generators([m.g], one(m), penalties=[Penalty(one(m))])],
+    "returned {}; expected a float32 scalar for each term": lambda m: [Generators([m.g], lambda batch: {})],
+    "returned None; expected": lambda m: [Generators([m.g], lambda batch: None)],
+    "returned tensor(": lambda m: [Generators([m.g], lambda batch: m.g(batch.a).mean())],
+    "stats of other names": lambda m: [Generators([m.g], lambda batch: (one(m)(batch), one(m)(batch)))],
+    "takes batch, outputs, more; expected (batch) or (batch, outputs)": lambda m: [
+        Generators([m.g], lambda batch, outputs, more: {})
+    ],
+    "leaves the networks of generators without a gradient": lambda m: [
+        Generators([m.g], lambda batch: {"x": batch.a.clone().requires_grad_().mean()})
+    ],
     "forward returned Tensor; expected a NamedTuple": lambda m: [Generators([m.h], good(m))],
 }
 

@@ -12,6 +12,7 @@ device.
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -37,7 +38,12 @@ class Update:
         self.parameters = parameters
         self.every = every
         self.name = getattr(loss, "__name__", type(loss).__name__)
-        self.arguments = len(inspect.signature(loss).parameters)  # how many of (batch, outputs) it asks for
+        asked = [p for p in inspect.signature(loss).parameters.values() if p.default is p.empty]
+        self.arguments = len(asked)  # how many of (batch, outputs) it asks for
+        if self.arguments > 2:
+            raise PluginError(
+                f"{self.name} takes {', '.join(p.name for p in asked)}; expected (batch) or (batch, outputs)."
+            )
         self.wants_outputs = self.arguments == 2
 
 
@@ -147,7 +153,12 @@ class Step:
                 for penalty in summed:
                     if penalty.wants_outputs and outputs is None:
                         outputs = self._outputs(chunk, seat)
-                    found |= self._evaluate(seat, penalty, chunk, outputs)
+                    more = self._evaluate(seat, penalty, chunk, outputs)
+                    if taken := found.keys() & more.keys():
+                        raise PluginError(
+                            f"{move.name} and {penalty.name} both have a term {min(taken)!r}; rename one."
+                        )
+                    found |= more
                 self._backward(found, 1 / len(chunks), terms)
         return terms
 
@@ -204,7 +215,12 @@ class Step:
     def _evaluate(self, seat: Seat, update: Update, chunk: Chunk, outputs: Outputs | None) -> dict[str, Tensor]:
         """Call a loss with what it asks for, by position; its terms. Stats go to the running sums."""
         found = update.loss(*(chunk.batch, outputs)[: update.arguments])
-        terms, stats = found if isinstance(found, tuple) else (found, {})
+        terms, stats = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+        if not isinstance(terms, Mapping) or not terms or terms.keys() & stats.keys():
+            raise PluginError(
+                f"{self.model.name}: {update.name} returned {reprlib.repr(found)}; expected a float32 scalar for each "
+                f"term, by name, or these and stats of other names."
+            )
         for name, term in terms.items():
             if not isinstance(term, Tensor) or term.dim() or term.dtype != torch.float32:
                 kind = f"{term.dtype} {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
@@ -230,6 +246,10 @@ class Step:
     def _update(self, seat: Seat, update: Update, terms: dict[str, Tensor], step: int) -> None:
         """One optimizer step, which the device skips if a term or the gradient is not finite; clears the gradients."""
         gradients = [parameter.grad for parameter in update.parameters if parameter.grad is not None]
+        if not gradients:
+            raise PluginError(
+                f"{self.model.name}: {update.name} leaves the networks of {seat.name} without a gradient."
+            )
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         finite = torch.stack([*terms.values(), norm]).isfinite()
         if seat.player.optimizer.clip is not None:
@@ -337,6 +357,13 @@ def _checked(players: list[Player]) -> list[Player]:
         for parameter in player.parameters():
             if owner.setdefault(id(parameter), player.name) != player.name:
                 raise PluginError(f"The players {owner[id(parameter)]!r} and {player.name!r} share a network.")
+        if min(player.every, *(penalty.every for penalty in player.penalties), 1) < 1:
+            raise PluginError(f"`every` is at least 1; the player {player.name!r} or a penalty of it has less.")
+        named = [*player.optimizer.scale, *(n for move in player.moves for n in move.networks or ())]
+        if any(owner.get(id(parameter)) != player.name for parameter in player.parameters(named)):
+            raise PluginError(
+                f"A move or a scale of the player {player.name!r} names a network that is not the player's."
+            )
     return players
 
 
