@@ -59,7 +59,7 @@ class Model(nn.Module, Generic[C]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):  # of this class alone: a subclass may set Config itself
             for argument in get_args(base):
                 if isinstance(argument, type) and issubclass(argument, ModelConfig):
                     cls.Config = argument

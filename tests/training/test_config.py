@@ -15,7 +15,8 @@ def stored(**changes):
     """What run.toml holds of a run that was started with GIVEN and these."""
     config = complete(KIND, fit_config(GIVEN | changes), None)
     fit = config.model_dump(mode="json", exclude_none=True, exclude={"options", "run"})
-    return {"fit": fit, "options": config.options, "asked": length_of(config)}
+    environment = {"plugin_version": "0.1.0"}
+    return {"fit": fit, "options": config.options, "asked": length_of(config), "environment": environment}
 
 
 # ------------------------------------------------------------------ validation, in the words of the command line
@@ -156,3 +157,16 @@ def test_asking_for_the_same_length_again_keeps_the_steps_that_were_fixed(asked)
     record = stored() | {"asked": asked}
     config = complete(KIND, fit_config({"model": "cyclegan", "run": "x"} | asked), record)
     assert length_of(config) == {"steps": 100}
+
+
+def test_options_that_an_older_plugin_wrote_are_upgraded():
+    class Renamed(KIND.Config):
+        @classmethod
+        def upgrade(cls, values, version):
+            assert version == "0.1.0"
+            return {"lambda_cycle" if name == "cycle_weight" else name: value for name, value in values.items()}
+
+    kind = type("Renamed", (KIND,), {"Config": Renamed})
+    record = stored()
+    record["options"]["cycle_weight"] = record["options"].pop("lambda_cycle") + 1
+    assert complete(kind, fit_config({"model": "cyclegan", "run": "x"}), record).options["lambda_cycle"] == 11

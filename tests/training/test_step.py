@@ -374,3 +374,13 @@ def test_a_broken_contract_is_a_plugin_error_that_says_what_is_wrong(message):
     with pytest.raises(PluginError) as caught:
         seat_down(Toy(BROKEN[message], forward=forward, g=net(), d=net(1), h=net())).play(batch(), 0, 0.0)
     assert message in str(caught.value)
+
+
+def test_a_loss_computes_in_float32_with_networks_in_a_list():
+    """As progressive growing has them: one network a resolution, called through the list."""
+
+    def players(m):
+        yield Generators([m.g], lambda batch: {"mse": F.mse_loss(m.g[0](batch.a), batch.b)})
+
+    model = Toy(players, g=torch.nn.ModuleList([net(), net(seed=1)]))
+    seat_down(model, precision="bf16").play(batch(), 0, 0.0)

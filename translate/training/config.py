@@ -129,7 +129,8 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
     if kind.name != stored["fit"]["model"]:
         raise UsageError(f"The run {given.run} trains {stored['fit']['model']}, not {kind.name}; choose another --run.")
 
-    before = fit_config({**stored["fit"], "options": model_options(kind, stored["options"])})
+    written = kind.Config.upgrade(dict(stored["options"]), stored["environment"]["plugin_version"])
+    before = fit_config({**stored["fit"], "options": model_options(kind, written)})
     asked = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}
     changes = [
         (name, getattr(before, name), now) for name, now in asked.items() if now not in ("auto", getattr(before, name))

@@ -74,12 +74,11 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
         if steps == stored["fit"]["steps"]:
             asked = stored["asked"]
     started = trainer(steps)
-    if config.init:
-        _start_from(started, config.init)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
     run = Run(folder, terminal, config.checkpoint_every or max(1, min(2000, steps // 10)), config.keep)
     run.describe(config, asked, data)
-    run.resume(started)
+    if not run.resume(started) and config.init:
+        _start_from(started, config.init)
     return run.train(started)
 
 
@@ -165,8 +164,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
 
-    def resume(self, trainer: Trainer) -> None:
-        """Bring the trainer to the newest checkpoint that is whole, and cut the metrics off there."""
+    def resume(self, trainer: Trainer) -> bool:
+        """Bring the trainer to the newest whole checkpoint, if there is one, and cut the metrics off there."""
         found, complaints = checkpoints.newest(self.folder / "checkpoints")
         for complaint in complaints:
             self.terminal.say(complaint)
@@ -178,6 +177,7 @@ class Run:
             kept = [line for line in metrics.read_text().splitlines() if _step_of(line) <= trainer.step]
             replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
             self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        return found is not None
 
     def train(self, trainer: Trainer) -> Path:
         """Train to the end and tell the observers; the folder. Raises SystemExit after a signal."""
@@ -287,7 +287,8 @@ def _environment(config: FitConfig) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "translate": __version__,
-        "plugin": f"{distribution} {plugin_version}",
+        "plugin": distribution,
+        "plugin_version": plugin_version,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),

@@ -120,7 +120,7 @@ class Step:
         model.requires_grad_(False)
         if precision != "fp32":  # what a loss computes with is float32
             for seat in self.seats:
-                for network in seat.player.networks:
+                for network in _callable(seat.player.networks):
                     network.register_forward_hook(_to_float)
 
     def play(self, batch: Any, step: int, progress: float) -> None:
@@ -365,6 +365,15 @@ def _checked(players: list[Player]) -> list[Player]:
                 f"A move or a scale of the player {player.name!r} names a network that is not the player's."
             )
     return players
+
+
+def _callable(networks: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The modules that a model calls: a list of networks stands for its members."""
+    for network in networks:
+        if isinstance(network, nn.ModuleList | nn.ModuleDict):
+            yield from _callable(network.children())
+        else:
+            yield network
 
 
 def _float(tensor: Tensor) -> Tensor:
