@@ -49,7 +49,7 @@ class FitConfig(DataOptions):
     checkpoint_every: int | None = Field(
         None,
         ge=1,
-        description="Steps between checkpoints and sample grids [default: a tenth of the run, at most 2000].",
+        description="Steps between checkpoints and sample grids [default: a tenth of the run, from 200 to 2000].",
     )
     keep: int = Field(2, ge=1, description="Newest checkpoints to keep.")
     log_every: int = Field(20, ge=1, description="Steps between ticks: a progress line and a line of metrics.jsonl.")

@@ -75,7 +75,7 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
             asked = stored["asked"]
     started = trainer(steps)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
-    run = Run(folder, terminal, config.checkpoint_every or max(1, min(2000, steps // 10)), config.keep)
+    run = Run(folder, terminal, config.checkpoint_every or max(200, min(2000, steps // 10)), config.keep)
     run.describe(config, asked, data)
     if not run.resume(started) and config.init:
         _start_from(started, config.init)
