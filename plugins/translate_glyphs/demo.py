@@ -12,7 +12,7 @@ import typer
 
 from translate_glyphs.glyphs import DATASET, SIDE
 
-# For three minutes on two CPU cores. Mirrored letters are no letters: no flips.
+# For two minutes on two CPU cores. Mirrored letters are no letters: no flips.
 COMMON: dict[str, Any] = {"a": "glyphs/sans", "b": "glyphs/serif", "size": SIDE, "augment": "none", "log_every": 100}
 SETTINGS: dict[str, dict[str, Any]] = {
     "pix2pix": {
@@ -41,7 +41,7 @@ def demo(
     model: Annotated[
         Literal["pix2pix", "cyclegan"], typer.Option(help="Learn from pairs (pix2pix) or without them (cyclegan).")
     ] = "pix2pix",
-    minutes: Annotated[float, typer.Option(min=0.01, help="Length of the training, in minutes.")] = 3.0,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the training, in steps.")] = 2000,
     run: Annotated[
         str, typer.Option(help="Folder of the run; one that exists is continued or, if done, shown.")
     ] = "runs/demo",
@@ -56,7 +56,7 @@ def demo(
     from translate.training.config import fit_config
     from translate.training.run import fit
 
-    folder = fit(fit_config({**COMMON, **SETTINGS[model], "model": model, "minutes": minutes, "run": run}), resume=True)
+    folder = fit(fit_config({**COMMON, **SETTINGS[model], "model": model, "steps": steps, "run": run}), resume=True)
     held_out = prepared(DATASET) / "test"
     sans, translated, serif = held_out / "sans", folder / "translations", held_out / "serif"
     apply(folder, sans, translated, batch=64, overwrite=True)

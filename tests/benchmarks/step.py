@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from translate.data.domains import DomainSpec, Spec
-from translate.device import cpu_name
+from translate.device import autocast, cpu_name
 from translate.training.config import FitConfig
 from translate.training.trainer import Trainer
 
@@ -52,18 +52,24 @@ def engine(options, precision):
     return trainer.advance
 
 
-def plain(options):
+def plain(options, precision="fp32"):
     """A function that plays one step of the plain loop, on torch's own layers."""
     data = RandomBatches(options.size, options.batch)
     torch.manual_seed(0)
     model = CycleGAN(CycleGAN.Config(generator=options.generator), data.spec)
     networks = [classical(network) for network in (model.a_to_b, model.b_to_a, model.judge_a, model.judge_b)]
     loop = PlainCycleGAN(*networks, steps=STEPS)
-    return lambda: loop.step(data.pair.a, data.pair.b)
+
+    def step():
+        with autocast(torch.device("cpu"), precision):
+            loop.step(data.pair.a, data.pair.b)
+
+    return step
 
 
 VARIANTS = {
     "plain fp32": plain,
+    "plain bf16": lambda options: plain(options, "bf16"),
     "engine fp32": lambda options: engine(options, "fp32"),
     "engine bf16": lambda options: engine(options, "bf16"),
 }

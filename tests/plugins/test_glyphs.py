@@ -139,7 +139,7 @@ def test_the_demo_trains_translates_and_can_be_repeated(tmp_path):
     }
     answers = []
     for _ in range(2):
-        words = ["demo", "--minutes", "0.05", "--run", "demo"]
+        words = ["demo", "--steps", "30", "--run", "demo"]
         done = subprocess.run(
             [sys.executable, "-m", "translate", *words],
             env=environment,
