@@ -56,8 +56,10 @@ def test_unknown_names_get_near_matches_of_names_and_paths(offered, draw):
         resolve("serfi")
     with pytest.raises(DataError, match="Did you mean 'horses'"):
         resolve("hroses")
-    with pytest.raises(DataError, match="Data sets offered by name: glyphs, sans, serif"):
+    with pytest.raises(DataError, match="Domains offered by name: sans, serif"):
         resolve("qqqq")
+    with pytest.raises(DataError, match="a data set of several domains; name one of them: glyphs/sans, glyphs/serif"):
+        resolve("glyphs")
 
 
 def test_a_domain_of_two_data_sets_must_be_told_apart(offered):

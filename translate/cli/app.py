@@ -101,5 +101,5 @@ def _in_our_words(error: Any) -> str:
     near = getattr(error, "possibilities", None)
     if near:
         return f"There is no option {error.option_name}. Did you mean {' or '.join(near)}?"
-    message = error.format_message()
-    return f"{message} See `{error.ctx.command_path} --help`." if message and error.ctx else message
+    message = error.format_message().rstrip(".")
+    return f"{message}. See `{error.ctx.command_path} --help`." if message and error.ctx else message

@@ -56,6 +56,9 @@ def resolve(text: str) -> Resolved:
     if len(found) > 1:
         choices = " or ".join(f"{dataset.name}/{domain}" for dataset, domain in found)
         raise DataError(f"{text!r} is offered by {len(found)} data sets; say {choices}.")
+    if not found and text in _offered():
+        domains = ", ".join(f"{text}/{domain}" for domain in _offered()[text].domains)
+        raise DataError(f"{text!r} is a data set of several domains; name one of them: {domains}.")
     if not found:
         raise _unknown(text, path)
     (dataset, domain) = found[0]
@@ -127,7 +130,7 @@ def _unknown(text: str, path: Path) -> DataError:
         if not path.parent.is_dir()
         else {other.name: str(path.parent / other.name) for other in path.parent.iterdir()}
     )
-    names = {name for dataset in _offered().values() for name in (dataset.name, *dataset.domains)}
+    names = {domain for dataset in _offered().values() for domain in dataset.domains}
     near = did_you_mean(path.name, [*beside, *names])
-    hint = near if near.startswith("Did") else f"Data sets offered by name: {', '.join(sorted(names)) or 'none'}."
+    hint = near if near.startswith("Did") else f"Domains offered by name: {', '.join(sorted(names)) or 'none'}."
     return DataError(f"{text!r} is no file or folder, and no domain that a plugin offers. {hint}")

@@ -131,8 +131,11 @@ def open_source(path: Path) -> Source:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             file = Entry(path.name, str(path), path.stat().st_size, partial(_open_regular, path))
             return Source(str(path), (file,))
-        entries = _zip_entries(path) if zipfile.is_zipfile(path) else _tar_entries(path)
-        return _sorted_source(str(path), entries)
+        if zipfile.is_zipfile(path):
+            return _sorted_source(str(path), _zip_entries(path))
+        if not tarfile.is_tarfile(path):
+            raise DataError(f"{path} is neither an image, by its name, nor a zip or tar archive.")
+        return _sorted_source(str(path), _tar_entries(path))
     except _READ_ERRORS as error:
         raise DataError(f"{path} cannot be read: {_reason(error)}.") from error
 

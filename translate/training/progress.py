@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Bar(Progress):
+    """A bar with the losses under it, in as many lines as they need."""
+
+    losses = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.losses)
 
 
 class Terminal:
     """Prints the ticks of a run to stderr."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.bar: Progress | None = None
+        self.console = Console(stderr=True, highlight=False)
+        self.bar: _Bar | None = None
 
     @contextmanager
     def showing(self, step: int, steps: int) -> Iterator[None]:
@@ -30,21 +41,22 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
         )
-        with Progress(*columns, console=self.console) as self.bar:
+        with _Bar(*columns, console=self.console) as self.bar:
             self.bar.add_task("", completed=step, total=steps)
             yield
         self.bar = None
 
     def say(self, sentence: str) -> None:
         """Print a sentence, above the bar if there is one."""
-        self.console.print(sentence, markup=False)
+        self.console.print(sentence, markup=False, soft_wrap=True)
 
     def tick(self, metrics: Mapping[str, Any], steps: int, seconds_left: float) -> None:
         """Show a line of metrics.jsonl."""
         speed = f"{metrics['images_per_second']:.4g} images/s, data wait {metrics['data_wait']:.1%}"
         losses = "  ".join(f"{name} {value:.3g}" for name, value in metrics["losses"].items())
         if self.bar:
-            self.bar.update(self.bar.task_ids[0], completed=metrics["step"], description=f"{speed}\n{losses}")
+            self.bar.losses = losses
+            self.bar.update(self.bar.task_ids[0], completed=metrics["step"], description=speed)
             return
         left = f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left"
         self.say(f"step {metrics['step']}/{steps}  {speed}, {left}  {losses}")

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ import tomli_w
 import torch
 
 from translate import __version__, plugins
-from translate.applying.model_file import EXPORT, load_model, write_model_file
+from translate.applying.model_file import EXPORT, load_model, read_manifest, write_model_file
 from translate.applying.translator import Translator
 from translate.data import images as pictures
 from translate.data.loading import TrainingData, open_training_data
@@ -75,6 +76,10 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
             asked = stored["asked"]
     started = trainer(steps)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
+    images = " + ".join(f"{domain['images']:,}" for domain in data.fingerprint.values())
+    terminal.say(
+        f"{kind.name}: {images} images, {steps:,} steps of {config.batch} at {config.size}², {device}, {precision}."
+    )
     run = Run(folder, terminal, config.checkpoint_every or max(200, min(2000, steps // 10)), config.keep)
     run.describe(config, asked, data)
     if not run.resume(started) and config.init:
@@ -126,11 +131,16 @@ def _steps(config: FitConfig, data: TrainingData, trainer: Callable[[int], Train
 @torch.no_grad()
 def _start_from(trainer: Trainer, path: str) -> None:
     """Fine-tuning: take over the weights of a model file. Raises CheckpointError if it is of another model."""
+    manifest, config = read_manifest(path), trainer.config
+    if manifest.model != config.model:
+        raise CheckpointError(f"--init {path} is a model of {manifest.model}, not of {config.model}.")
     weights, live = load_model(path, trainer.device).state_dict(), trainer.model.state_dict()
     for name in trainer.exported():
         if name not in weights or weights[name].shape != live[name].shape:
+            others = [f"{n} = {v!r}" for n, v in manifest.config.items() if v != config.options.get(n)]
             raise CheckpointError(
-                f"--init {path} does not fit: its model has no {name} of shape {tuple(live[name].shape)}."
+                f"--init {path} does not fit: its model has no {name} of shape {tuple(live[name].shape)}. "
+                f"It was trained with {', '.join(others) or 'other images'}."
             )
         live[name].copy_(weights[name])
     trainer.averages = Averages(trainer.model)
@@ -161,7 +171,10 @@ class Run:
             "data": data.fingerprint,
             "environment": _environment(config),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_os_error(error, self.folder) from error
         replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
 
     def resume(self, trainer: Trainer) -> bool:
@@ -191,21 +204,26 @@ class Run:
                 self._mark = Mark(trainer.step, trainer.waited)
                 signal = trainer.train(self, self.checkpoint_every)
             reason = "done" if signal is None else "interrupted"
+        except KeyboardInterrupt:
+            self.terminal.say(f"Stopped at step {trainer.step} without a checkpoint of it.")
+            raise
         except OSError as error:  # a full disk, or a folder that is gone
             raise explain_os_error(error, self.folder) from error
         finally:
             plugins.observe("run_ended", run=self.folder, reason=reason)
+        folder, time_taken = shlex.quote(str(self.folder)), timedelta(seconds=round(self.seconds))
         if signal is not None:
-            self.terminal.say(
-                f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {self.folder} --resume."
-            )
+            self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {folder} --resume.")
             raise SystemExit(128 + signal)
-        minutes, seconds = divmod(int(self.seconds), 60)
         self.terminal.say(
-            f"{self.folder} is trained: {trainer.steps:,} steps in {minutes}:{seconds:02d} minutes.\n"
-            f"Look at {self._sampled}, then: translate apply {self.folder} INPUT OUTPUT"
+            f"{self.folder} is trained: {trainer.steps:,} steps in {time_taken} (h:mm:ss).\n"
+            f"Look at {self._sampled}, then: translate apply {folder} INPUT OUTPUT"
         )
         return self.folder
+
+    def stopping(self) -> None:
+        """Answer the first Ctrl-C at once; a step may take a while."""
+        self.terminal.say("Stopping after this step, with a checkpoint; Ctrl-C again stops without one.")
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Write a line of metrics and show it."""

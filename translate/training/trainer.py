@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
@@ -19,9 +19,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from translate.applying.model_file import stride_of
 from translate.data.loading import TrainingData
 from translate.device import Precision, memory_format
-from translate.errors import CheckpointError
+from translate.errors import CheckpointError, UsageError
 from translate.model import Model
 from translate.players import Discriminators
 from translate.training.checkpoint import Checkpoint
@@ -35,6 +36,9 @@ class Observer(Protocol):
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """The means of all terms and stats since the last tick, by "player.name"."""
+
+    def stopping(self) -> None:
+        """A signal came: the run will stop after this step, and save."""
 
     def save(self, trainer: Trainer) -> None:
         """The state is worth keeping: nothing in it is NaN or infinite, as far as the losses tell."""
@@ -64,6 +68,10 @@ class Trainer:
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
         self.averages = Averages(self.model)
+        stride = stride_of(self.model)
+        if config.size % stride:
+            near = max(stride, config.size - config.size % stride)
+            raise UsageError(f"--size {config.size} is no multiple of {stride}, as the networks need; try {near}.")
         self.game = Step(self.model, device=device, precision=precision, micro_batches=config.micro_batches)
 
     @property
@@ -85,7 +93,7 @@ class Trainer:
 
         Raises NonFiniteError at the tick after a loss or gradient that was not finite.
         """
-        with _signals() as received:
+        with _signals(observer.stopping) as received:
             while self.step < self.steps:
                 self.advance()
                 stop = received[0] if received else None  # asked once: what comes later waits for the next step
@@ -144,13 +152,15 @@ def unique_tensors(model: Model[Any]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def _signals(stopping: Callable[[], None]) -> Iterator[list[int]]:
     """Inside, SIGTERM and Ctrl-C are noted in the list instead of stopping the process; a second Ctrl-C stops it."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not received:
+            stopping()
         received.append(number)
 
     try:
