@@ -27,19 +27,23 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
     float32 where the dtype has less, and what is kept for backward is one tensor of the input's size.
     """
     # Scales in float32 make the kernels keep their statistics in float32; without them the CPU rounds both to bf16.
-    statistics = torch.promote_types(images.dtype, torch.float32)
-    ones = torch.ones(images.shape[1], dtype=statistics, device=images.device)
+    scales = None if images.dtype == torch.float32 else _ones(images)
     if images.is_contiguous() or images.device.type != "cpu":
-        return F.instance_norm(images, weight=ones, eps=eps)
+        return F.instance_norm(images, weight=scales, eps=eps)
     # Of a single image batch norm is instance norm, and its kernel reads channels_last as it lies. But it sums naively:
     # starting from one of the pixels, which changes neither result nor gradient, keeps float32 exact.
     if images.dtype == torch.float32:
         images = images - images[:, :, :1, :1].detach()
     if len(images) == 1:
-        return F.batch_norm(images, None, None, ones, training=True, eps=eps)
+        return F.batch_norm(images, None, None, scales, training=True, eps=eps)
     return torch.cat(
-        [F.batch_norm(image, None, None, ones, training=True, eps=eps) for image in images.chunk(len(images))]
+        [F.batch_norm(image, None, None, scales, training=True, eps=eps) for image in images.chunk(len(images))]
     )
+
+
+def _ones(images: Tensor) -> Tensor:
+    statistics = torch.promote_types(images.dtype, torch.float32)
+    return torch.ones(images.shape[1], dtype=statistics, device=images.device)
 
 
 class InstanceNorm(nn.Module):

@@ -58,7 +58,7 @@ def test_unknown_names_get_near_matches_of_names_and_paths(offered, draw):
         resolve("hroses")
     with pytest.raises(DataError, match="Domains offered by name: sans, serif"):
         resolve("qqqq")
-    with pytest.raises(DataError, match="a data set of several domains; name one of them: glyphs/sans, glyphs/serif"):
+    with pytest.raises(DataError, match="a data set of several domains; name one of them: glyphs/serif, glyphs/sans"):
         resolve("glyphs")
 
 
