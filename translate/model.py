@@ -30,7 +30,7 @@ C = TypeVar("C", bound=ModelConfig)
 class Model(nn.Module, Generic[C]):
     """A game between networks, described.
 
-    A subclass `class CycleGAN(Model[CycleGANConfig])` sets the class attributes, builds its networks in `__init__`
+    A subclass `class MyModel(Model[MyConfig])` sets the class attributes, builds its networks in `__init__`
     (complete: no parameter appears later), and writes `players`, the losses that they name, and `translate`; `forward`
     too, where losses share outputs. Losses and forward are pure tensor code: no backward, step, `.item()`, `.to`,
     autocast, file or host synchronisation. State that must survive a restart is a buffer.

@@ -2,8 +2,8 @@
 
 A spec is parsed as a literal call and never evaluated as code. A plugin offers a factory through `register_networks`:
 
-    def resnet(in_channels: int, out_channels: int, *, blocks: int = 9) -> nn.Module     # role="generator"
-    def patchgan(in_channels: int, *, layers: int = 3) -> nn.Module                      # role="discriminator"
+    def painter(in_channels: int, out_channels: int, *, blocks: int = 9) -> nn.Module    # role="generator"
+    def critic(in_channels: int, *, layers: int = 3) -> nn.Module                        # role="discriminator"
 
 Its keyword options are validated against their annotations. A factory that names a keyword `size` is also told the
 side of the training crops in pixels. A network may have an int attribute `stride`: the sides of its input are multiples

@@ -40,7 +40,8 @@ def constant(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980; the defaults are DCGAN's, which most translators keep.
+    """Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980; the defaults are those of Radford, Metz, Chintala, ICLR 2016,
+    arXiv:1511.06434, which most translators keep.
 
     scale: {network: factor} on the learning rate of some of the player's networks, as for a mapping network.
     clip: upper bound on the norm of the player's whole gradient; None leaves it.
