@@ -41,6 +41,14 @@ def test_folder_is_read_recursively_and_sorted_without_hidden_files(draw):
     assert source.entries[0].size == (folder / "a/3.png").stat().st_size
 
 
+def test_a_run_inside_the_folder_gives_no_images(draw):
+    folder = draw("x", ["1"])
+    run = draw("x/run/samples", ["000000000"]).parent
+    (run / "run.toml").write_text("")
+    assert list(contents(folder)) == ["1.png"]
+    assert list(contents(run / "samples")) == ["000000000.png"], "named itself, it is a folder like any other"
+
+
 @pytest.mark.parametrize("kind", ["x.zip", "x.tar", "x.tar.gz", "x.tar.bz2", "x.tar.xz"])
 def test_archives_hold_what_their_folder_holds(draw, tmp_path, kind):
     folder = draw("x/b", 3).parent

@@ -175,6 +175,12 @@ def _folder_entries(folder: Path) -> Iterator[Entry]:
         raise error
 
     for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        if root != str(folder) and {"run.toml", "samples"} <= {
+            *files,
+            *folders,
+        }:  # a run: its grids are no images of it
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".") and not _is_loop(Path(root, name))]
         for file in files:
             path = Path(root, file)
