@@ -26,13 +26,12 @@ from torch import Tensor
 from translate.applying.translator import Translator, load, pad
 from translate.data.datasets import resolve
 from translate.data.domains import DomainSpec
-from translate.data.images import as_float, as_uint8, decode, match_channels, save
+from translate.data.images import SAVED_AS, as_float, as_uint8, cut, decode, is_side_by_side, match_channels, save
 from translate.data.sources import IMAGE_SUFFIXES, Entry, Source
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 
 Format = Literal["same", "png", "jpg", "webp", "tiff"]
 Side = Literal["auto", "left", "right", "whole"]
-WRITABLE = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"})
 WORKERS = min(8, cpu_count() or 1)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -188,8 +187,8 @@ class _Targets:
             raise UsageError(f"OUTPUT {file} is the input itself, which would be overwritten; choose another name.")
         if self.format != "same" and _suffix(file, self.format) != file.suffix.lower():
             raise UsageError(f"OUTPUT {file} and --format {self.format} contradict each other; leave one of them out.")
-        if file.suffix.lower() not in WRITABLE:
-            raise UsageError(f"{file} cannot be written; the extension must be one of {', '.join(sorted(WRITABLE))}.")
+        if file.suffix.lower() not in SAVED_AS:
+            raise UsageError(f"{file} cannot be written; the extension must be one of {', '.join(sorted(SAVED_AS))}.")
 
     def _keep_apart(self, folder: Path) -> None:
         """An output folder inside the input's is not read as input."""
@@ -235,7 +234,7 @@ def _suffix(name: PurePosixPath | Path, format: Format) -> str:
     """The extension, in lower case, that a translation of `name` gets; one that means the wanted format stays."""
     own = name.suffix.lower()
     if format == "same":
-        return own if own in WRITABLE else ".png"
+        return own if own in SAVED_AS else ".png"
     return own if {own, f".{format}"} in ({".jpg", ".jpeg"}, {".tif", ".tiff"}) else f".{format}"
 
 
@@ -267,10 +266,8 @@ class _Reader:
         entry = job.entry
         image = decode(entry.read(), entry.origin)
         height, width = image.shape[1:]
-        half = width // 2
-        halved = self.half is not None and half > 0 and (self.forced or 1.9 <= width / height <= 2.1)
-        if halved:
-            image = image[:, :, :half] if self.half == "left" else image[:, :, -half:]
+        halved = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
+        image = cut(image, self.half if halved else None)
         image = match_channels(image, self.domain.channels, entry.origin)
         return _Picture(job, pad(image, self.stride), height, image.shape[2], halved)
 

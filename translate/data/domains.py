@@ -31,6 +31,10 @@ class Pair(Protocol):
     def b(self) -> Tensor: ...
 
 
+Part = Literal["left", "right"] | None
+"""Which half of a side-by-side image; None is all of it."""
+
+
 class DomainSpec(BaseModel):
     """One domain of images as the model sees it; part of the model file.
 
@@ -52,7 +56,7 @@ class DomainSpec(BaseModel):
     size: int = 256
     bit_depth: int = 8
     value_range: tuple[float, float] = (-1.0, 1.0)
-    part: Literal["left", "right"] | None = None
+    part: Part = None
     classes: tuple[str, ...] = ()
 
 

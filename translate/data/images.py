@@ -18,13 +18,14 @@ import torch
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from translate.data.domains import Part
 from translate.data.sources import Entry
 from translate.errors import DataError
 
 MAX_PIXELS = 8192 * 8192
 # Never the formats that run another program (EPS) or that nobody keeps pictures in.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
-_SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _CHANNELS = {mode: channels for channels, mode in _MODES.items()}
 # 16 bits a channel in the raw modes of Pillow's decoders, as in "RGB;16B"; "BGR;16" is 5 + 6 + 5 bits.
@@ -95,6 +96,17 @@ def match_channels(image: Tensor, channels: int, name: str) -> Tensor:
     )
 
 
+def is_side_by_side(height: int, width: int) -> bool:
+    """Whether an image of this size may be two of one size, side by side: about twice as wide as high."""
+    return 1.9 <= width / height <= 2.1
+
+
+def cut(image: Tensor, part: Part) -> Tensor:
+    """One half of a side-by-side image (C, H, W), or all of it; of an odd width the middle column is in neither."""
+    half = image.shape[2] // 2
+    return image if part is None else image[:, :, :half] if part == "left" else image[:, :, -half:]
+
+
 def resize(image: Tensor, height: int, width: int) -> Tensor:
     """uint8 (C, H, W) -> uint8 (C, height, width), bicubic with antialiasing; alpha is weighted as it should be."""
     if image.shape[1:] == (height, width):
@@ -119,9 +131,9 @@ def save(image: Tensor, path: Path, quality: int = 95) -> None:
 
     Raises DataError for an unknown extension, or for an alpha channel in a JPEG; OSError if it cannot be written.
     """
-    kind = _SAVED_AS.get(path.suffix.lower())
+    kind = SAVED_AS.get(path.suffix.lower())
     if kind is None:
-        raise DataError(f"{path} cannot be written: the extension must be one of {', '.join(_SAVED_AS)}.")
+        raise DataError(f"{path} cannot be written: the extension must be one of {', '.join(SAVED_AS)}.")
     if kind == "JPEG" and len(image) in (2, 4):
         raise DataError(f"{path} cannot be written: JPEG has no transparency; choose png, webp or tiff.")
     picture = _to_pillow(image.cpu())

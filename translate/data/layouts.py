@@ -18,16 +18,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from translate.data.datasets import Resolved, resolve, two_domains
-from translate.data.domains import Labelled, Needs, Paired
-from translate.data.images import Header, read_header
+from translate.data.domains import Labelled, Needs, Paired, Part
+from translate.data.images import Header, is_side_by_side, read_header
 from translate.data.options import DataOptions
 from translate.data.sources import IMAGE_SUFFIXES, Entry, Source, in_parallel, open_source
 from translate.errors import DataError, UsageError
 
-Part = Literal["left", "right"] | None
 HELD_OUT = ("test", "val", "valid", "validation")
 _SPLIT = re.compile(r"(train|test|val|valid|validation)(?:[ _-]?(a|b))?", re.IGNORECASE)
 _KNOWN_LAYOUTS = (
@@ -258,7 +256,7 @@ def _halves(split: Mapping[str, Source]) -> list[tuple[Source, Part]] | None:
     if len(folders) == 2 and not whole.files():
         return [(folders[0], None), (folders[1], None)]
     headers = _headers(whole.entries)
-    if headers and all(1.9 <= header.width / header.height <= 2.1 for header in headers):
+    if headers and all(is_side_by_side(header.height, header.width) for header in headers):
         return [(whole, "left"), (whole, "right")]
     return None
 
@@ -273,7 +271,7 @@ def _not_recognised(source: Source) -> DataError:
     seen += [f"in {len(folders)} sub-folders ({_some(folders)})"] if folders else ["in no sub-folders"]
     if sizes:
         low, high = (f"{width}×{height}" for width, height in (sizes[0], sizes[-1]))
-        wide = sum(1.9 <= header.width / header.height <= 2.1 for header in headers)
+        wide = sum(is_side_by_side(header.height, header.width) for header in headers)
         seen.append(f"of {low} pixels" if low == high else f"of {low} to {high} pixels, {wide:,} twice as wide as high")
     return DataError(
         f"{source.location} does not look like two domains: it has {', '.join(seen)}. Recognised are: {_KNOWN_LAYOUTS}."

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from translate.data.images import decode, match_channels, read_header, resize
-from translate.data.layouts import Part
+from translate.data.domains import Part
+from translate.data.images import cut, decode, match_channels, read_header, resize
 from translate.data.sources import Entry, in_parallel
 from translate.errors import DataError
 
@@ -25,7 +25,7 @@ def load(entry: Entry, parts: Sequence[Part], channels: int, size: int) -> list[
     Raises DataError if the file cannot be read, or if its channels cannot be matched without loss.
     """
     image = match_channels(decode(entry.read(), entry.origin), channels, entry.origin)
-    return [resize(_cut(image, part), size, size) for part in parts]
+    return [resize(cut(image, part), size, size) for part in parts]
 
 
 def common_channels(entries: Sequence[Entry]) -> int:
@@ -64,7 +64,7 @@ def fill(
             return str(error)
         image = match_channels(image, channels, entry.origin)  # its error is not a reason to leave the file out
         for store, part in zip(stores, parts, strict=True):
-            store[row] = resize(_cut(image, part), size, size)
+            store[row] = resize(cut(image, part), size, size)
         return None
 
     reasons = in_parallel(work, range(len(entries)))
@@ -103,12 +103,6 @@ def _allocate(shape: tuple[int, int, int, int], copies: int) -> Tensor:
         f"{count:,} images of {size} × {size} × {channels} need {needed / 1e9:.1f} GB of memory, and "
         f"{available / 1e9:.1f} GB are free; lower --load-size or --size, or use fewer images."
     )
-
-
-def _cut(image: Tensor, part: Part) -> Tensor:
-    """One half of a side-by-side image; of an odd width the middle column belongs to neither."""
-    half = image.shape[2] // 2
-    return image if part is None else image[:, :, :half] if part == "left" else image[:, :, -half:]
 
 
 def _any_transparent(entries: Sequence[Entry]) -> bool:
