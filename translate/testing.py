@@ -145,7 +145,7 @@ def moves_only_the_mover(case: Case) -> None:
     trainer = case.trainer()
     chunk = Chunk(trainer.data.batch(0))
     for seat, update in _updates(trainer.game):
-        _leave_gradient(trainer.game, seat, update, [chunk])
+        trainer.game._gradient(seat, update, [chunk])
         mine = set(map(id, update.parameters))
         for name, parameter in trainer.model.named_parameters():
             assert parameter.grad is None or id(parameter) in mine, (
@@ -240,7 +240,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
 
 def flat_gradient(step: Step, seat: Seat, update: Update, chunks: list[Chunk]) -> Tensor:
     """The gradient of one update as a vector, before the optimizer; zeros where a parameter has none. Clears it."""
-    _leave_gradient(step, seat, update, chunks)
+    step._gradient(seat, update, chunks)
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in update.parameters]
     for parameter in update.parameters:
         parameter.grad = None
@@ -255,13 +255,6 @@ def held_by(trainer: Trainer) -> dict[str, Tensor]:
 
 def _updates(step: Step) -> list[tuple[Seat, Update]]:
     return [(seat, update) for seat in step.seats for update in (*seat.moves, *seat.lazy)]
-
-
-def _leave_gradient(step: Step, seat: Seat, update: Update, chunks: list[Chunk]) -> None:
-    if update in seat.lazy:
-        step._lazy_gradient(seat, update, chunks)
-    else:
-        step._gradient(seat, update, chunks, seat.summed if update is seat.moves[0] else [])
 
 
 class _NoHostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]

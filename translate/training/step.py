@@ -133,42 +133,38 @@ class Step:
         for seat, turn in turns:
             for group, rate in zip(seat.optimizer.param_groups, seat.rates, strict=True):
                 group["lr"] = rate * seat.player.schedule(progress)
-            for index, move in enumerate(seat.moves):
+            for move in seat.moves:
                 coming.pop(0)
                 if move.wants_outputs and not seat.gets_graph:
                     self._forward_ahead(chunks, coming)
-                self._update(seat, move, self._gradient(seat, move, chunks, seat.summed if index == 0 else []), step)
+                self._update(seat, move, self._gradient(seat, move, chunks), step)
             for penalty in seat.lazy:
                 if turn % penalty.every == 0:
-                    self._update(seat, penalty, self._lazy_gradient(seat, penalty, chunks), step)
+                    self._update(seat, penalty, self._gradient(seat, penalty, chunks), step)
 
-    def _gradient(self, seat: Seat, move: Update, chunks: list[Chunk], summed: list[Update]) -> dict[str, Tensor]:
-        """Leave the gradient of a move in its parameters; the detached terms."""
+    def _gradient(self, seat: Seat, update: Update, chunks: list[Chunk]) -> dict[str, Tensor]:
+        """Leave the gradient of an update in its parameters; the detached terms.
+
+        A lazy penalty comes alone, in float32, and weighs k, since it is due on every k-th turn.
+        """
         terms: dict[str, Tensor] = {}
-        with unfrozen(move.parameters):
+        lazy = update in seat.lazy
+        with unfrozen(update.parameters):
             for chunk in chunks:
-                with self._autocast():  # one region, so that weights are cast once for forward and loss
-                    outputs = self._outputs(chunk, seat) if move.wants_outputs else None
-                    found = self._evaluate(seat, move, chunk, outputs)
-                for penalty in summed:
+                # One region, so that weights are cast once for forward and loss.
+                with autocast(self.device, "fp32" if lazy else self.precision):
+                    outputs = self._outputs(chunk, seat) if update.wants_outputs else None
+                    found = self._evaluate(seat, update, chunk, outputs)
+                for penalty in seat.summed if update is seat.moves[0] else []:
                     if penalty.wants_outputs and outputs is None:
                         outputs = self._outputs(chunk, seat)
                     more = self._evaluate(seat, penalty, chunk, outputs)
                     if taken := found.keys() & more.keys():
                         raise PluginError(
-                            f"{move.name} and {penalty.name} both have a term {min(taken)!r}; rename one."
+                            f"{update.name} and {penalty.name} both have a term {min(taken)!r}; rename one."
                         )
                     found |= more
-                self._backward(found, 1 / len(chunks), terms)
-        return terms
-
-    def _lazy_gradient(self, seat: Seat, penalty: Update, chunks: list[Chunk]) -> dict[str, Tensor]:
-        """Leave the gradient of a lazy penalty; its gain is k, since it comes on every k-th turn."""
-        terms: dict[str, Tensor] = {}
-        with unfrozen(penalty.parameters):
-            for chunk in chunks:
-                outputs = self._outputs(chunk, seat) if penalty.wants_outputs else None
-                self._backward(self._evaluate(seat, penalty, chunk, outputs), penalty.every / len(chunks), terms)
+                self._backward(found, update.every / len(chunks), terms)
         return terms
 
     # ------------------------------------------------------------------ outputs
@@ -188,7 +184,7 @@ class Step:
         chunk = chunks[0]
         if mover is None or len(chunks) > 1 or self.model.fresh_outputs or chunk.detached is not None:
             return
-        with unfrozen(mover.parameters), self._autocast():
+        with unfrozen(mover.parameters), autocast(self.device, self.precision):
             chunk.live = self._forward(chunk)
         chunk.detached = _detach(chunk.live)
 
@@ -206,9 +202,6 @@ class Step:
         if seat.name not in chunk.shown:
             chunk.shown[seat.name] = seat.show(chunk.detached)
         return chunk.shown[seat.name]
-
-    def _autocast(self) -> Any:
-        return autocast(self.device, self.precision)
 
     # ------------------------------------------------------------------ losses and updates
 
