@@ -25,7 +25,11 @@ class RegisterNetwork(Protocol):
     """The `register` of `register_networks`."""
 
     def __call__(
-        self, name: str, factory: Callable[..., Any], *, role: Literal["generator", "discriminator"]
+        self,
+        name: str,
+        factory: Callable[..., Any],
+        *,
+        role: Literal["generator", "discriminator", "synthesis", "features"],
     ) -> None: ...
 
 
@@ -39,7 +43,7 @@ def register_models(register: Callable[[type[Model[Any]]], None]) -> None:
 
 @hookspec
 def register_networks(register: RegisterNetwork) -> None:
-    """Offer generators and discriminators that a user may name, as in `--generator "resnet(blocks=6)"`."""
+    """Offer networks that a user may name, as in `--generator "resnet(blocks=6)"`; networks.py has the roles."""
 
 
 @hookspec

@@ -1,13 +1,14 @@
-"""Adversarial losses as pure functions of a discriminator's raw scores (no sigmoid), each with its paper.
+"""Adversarial losses and penalties as pure functions of a discriminator's raw scores (no sigmoid), each with its paper.
 
-Scores are float32 tensors of any shape; every loss is a mean over all of them, so that micro-batches and ranks average
-exactly. `register_losses` offers further ones by name.
+Scores are float32 tensors of any shape with the images as first axis; every loss is a mean over all of them, and every
+penalty a mean over images, so that micro-batches and ranks average exactly. `register_losses` offers further losses by
+name; a user may name one with the weight of its penalty, as in `--adversarial "wgan(penalty=5)"`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
@@ -17,6 +18,11 @@ from translate.hookspecs import hookimpl
 if TYPE_CHECKING:  # this module is a plugin, which `translate --help` loads; torch would cost it seconds
     from torch import Tensor
 
+    from translate.players import Loss, Penalty
+
+Judge = Callable[["Tensor"], "Tensor"]
+"""A discriminator, or what a model makes of one: images (N, C, H, W) -> raw scores, the images as first axis."""
+
 
 @dataclass(frozen=True)
 class AdversarialLoss:
@@ -24,14 +30,75 @@ class AdversarialLoss:
 
     discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Papers
     that halve it to slow the discriminator down (Pix2Pix, CycleGAN) do so in the model.
-    generator: (fake scores) -> scalar that the generator minimises.
+    generator: (fake scores) -> scalar that the generator minimises; of a relativistic loss (real scores, fake scores).
     about: one line for `translate models --networks`, with the paper.
+    relativistic: the generator is judged against real images, too.
+    boundary: the score between real and fake, about which `real_sign` is taken.
+    penalty: (judge, real images, fake images) -> scalar that the discriminator minimises besides, weighted by
+    penalty_weight; None if the loss needs none.
     """
 
     name: str
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[..., Tensor]
     about: str
+    relativistic: bool = False
+    boundary: float = 0.0
+    penalty: Callable[[Judge, Tensor, Tensor], Tensor] | None = None
+    penalty_weight: float = 0.0
+
+    def fool(self, judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
+        """What the generator minimises; real images are judged only if the loss is relativistic."""
+        if self.relativistic:
+            return self.generator(judge(real), judge(fake))
+        return self.generator(judge(fake))
+
+    def real_sign(self, real: Tensor) -> Tensor:
+        """The mean sign of real scores: 1 when all are found real, 0 by chance. A stat, by which ADA is steered."""
+        return (real.detach() - self.boundary).sign().mean()
+
+    def penalties(self, loss: Loss) -> list[Penalty]:
+        """The penalties of a discriminator's player: `loss`, which calls `penalize`, where there is one, else none."""
+        from translate.players import Penalty
+
+        return [Penalty(loss)] if self.penalty is not None and self.penalty_weight else []
+
+    def penalize(self, judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
+        """The weighted penalty of the discriminator."""
+        if self.penalty is None:
+            raise ValueError(f"the loss {self.name!r} has no penalty; list `penalties(...)` in the player")
+        return self.penalty_weight * self.penalty(judge, real, fake)
+
+
+def input_gradients(judge: Judge, images: Tensor) -> Tensor:
+    """For each image the gradient of its mean score by its pixels: (N, C·H·W) float32, differentiable.
+
+    A discriminator of patches has one score a patch; their mean stands for the image's.
+    """
+    import torch
+
+    images = images.detach().requires_grad_()
+    scores = judge(images).flatten(1).mean(1)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.flatten(1)
+
+
+def r1(judge: Judge, images: Tensor) -> Tensor:
+    """E ‖∇D(x)‖²: Mescheder, Geiger, Nowozin, ICML 2018, arXiv:1801.04406, eq. 9 without its γ/2."""
+    return input_gradients(judge, images).square().sum(1).mean()
+
+
+def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
+    """E (‖∇D(x)‖ − 1)² at points x between pairs: Gulrajani et al., NIPS 2017, arXiv:1704.00028, eq. 3 without λ."""
+    import torch
+
+    shares = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    return (input_gradients(judge, torch.lerp(fake, real, shares)).norm(dim=1) - 1).square().mean()
+
+
+def zero_centred(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
+    """½ E ‖∇D(x)‖² on real and on fake images (R1 + R2), as in R3GAN: Huang et al., NeurIPS 2024, arXiv:2501.05441."""
+    return 0.5 * (r1(judge, real) + r1(judge, fake))
 
 
 def bce_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -46,6 +113,13 @@ def bce_generator(fake: Tensor) -> Tensor:
     from torch.nn.functional import softplus
 
     return softplus(-fake).mean()
+
+
+def minimax_generator(fake: Tensor) -> Tensor:
+    """E log(1 − σ(D(G(z)))): the generator's half of eq. 1 there; it saturates while the discriminator wins."""
+    from torch.nn.functional import softplus
+
+    return -softplus(fake).mean()
 
 
 def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -73,11 +147,40 @@ def negative_mean(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(D(G(z)) − D(x)) over pairs of a batch: Jolicoeur-Martineau, ICLR 2019, arXiv:1807.00734."""
+    from torch.nn.functional import softplus
+
+    return softplus(fake - real).mean()
+
+
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss with the roles exchanged."""
+    return relativistic_discriminator(fake, real)
+
+
 BUILT_IN = (
     AdversarialLoss("bce", bce_discriminator, bce_generator, "Non-saturating cross-entropy. Goodfellow 2014."),
-    AdversarialLoss("lsgan", lsgan_discriminator, lsgan_generator, "Least squares. Mao 2017."),
+    AdversarialLoss("minimax", bce_discriminator, minimax_generator, "Saturating cross-entropy. Goodfellow 2014."),
+    AdversarialLoss("lsgan", lsgan_discriminator, lsgan_generator, "Least squares. Mao 2017.", boundary=0.5),
     AdversarialLoss("hinge", hinge_discriminator, negative_mean, "Hinge. Lim and Ye 2017."),
-    AdversarialLoss("wgan", wgan_discriminator, negative_mean, "Wasserstein; add a penalty. Arjovsky 2017."),
+    AdversarialLoss(
+        "wgan",
+        wgan_discriminator,
+        negative_mean,
+        "Wasserstein, with the gradient penalty of Gulrajani 2017. Arjovsky 2017.",
+        penalty=gradient_penalty,
+        penalty_weight=10.0,
+    ),
+    AdversarialLoss(
+        "relativistic",
+        relativistic_discriminator,
+        relativistic_generator,
+        "Real against fake in pairs, with R1 and R2. Huang 2024 (R3GAN).",
+        relativistic=True,
+        penalty=zero_centred,
+        penalty_weight=1.0,
+    ),
 )
 
 
@@ -87,20 +190,31 @@ def register_losses(register: Callable[[AdversarialLoss], None]) -> None:
         register(loss)
 
 
-def adversarial(name: str) -> AdversarialLoss:
-    """The registered adversarial loss of that name. Raises UsageError with near matches."""
+def adversarial(spec: str) -> AdversarialLoss:
+    """The registered adversarial loss that "hinge" or "wgan(penalty=5)" names. Raises UsageError with near matches."""
     from translate import plugins
+    from translate.errors import UsageError
+    from translate.networks import parse
 
-    return plugins.losses()[name]
+    name, options = parse(spec)
+    loss = plugins.losses()[name]
+    weight = options.pop("penalty", loss.penalty_weight)
+    if options or (loss.penalty is None and weight):
+        known = "its one option is penalty, a weight" if loss.penalty else "it has no options"
+        raise UsageError(f"The adversarial loss {spec!r} cannot be had: {known}.")
+    if type(weight) not in (int, float) or weight < 0:
+        raise UsageError(f"The adversarial loss {spec!r} has a penalty of {weight!r}; expected a number from 0.")
+    return replace(loss, penalty_weight=float(weight))
 
 
-def _known(name: str) -> str:
+def _known(spec: str) -> str:
     from translate.errors import UsageError
 
     try:
-        return adversarial(name).name
+        adversarial(spec)
     except UsageError as error:
         raise ValueError(str(error)) from error
+    return spec
 
 
 LossName = Annotated[str, AfterValidator(_known)]

@@ -32,14 +32,17 @@ class Model(nn.Module, Generic[C]):
 
     A subclass `class MyModel(Model[MyConfig])` sets the class attributes, builds its networks in `__init__`
     (complete: no parameter appears later), and writes `players`, the losses that they name, and `translate`; `forward`
-    too, where losses share outputs. Losses and forward are pure tensor code: no backward, step, `.item()`, `.to`,
-    autocast, file or host synchronisation. State that must survive a restart is a buffer.
+    too, where losses share outputs. A model that makes images of nothing has, in place of `translate`, `latents` and
+    `sample`, or `latents`, `styles` and `synthesize`. Losses and forward are pure tensor code: no backward, step,
+    `.item()`, `.to`, autocast, file or host synchronisation. State that must survive a restart is a buffer.
     """
 
     name: ClassVar[str]
     """The model's name on the command line and its entry point's."""
     data: ClassVar[Needs]
     """What its batches are made of."""
+    preset: ClassVar[Mapping[str, Any]] = {}
+    """Engine options (fields of FitConfig) whose defaults are others for this model, as {"batch": 64}."""
     routes: ClassVar[Mapping[str, str]] = {"b": "a"}
     """Target domain -> source domain of each translation that the model can do; the first is the default."""
     averaged: ClassVar[tuple[str, ...]] = ()
@@ -82,3 +85,25 @@ class Model(nn.Module, Generic[C]):
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
         """Images of domain `routes[to]` as images of `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
         raise NotImplementedError(f"{type(self).__name__} does not translate images")
+
+    def latents(self, n: int) -> Tensor:
+        """Fresh random numbers for n images, (n, …), on the model's device."""
+        raise NotImplementedError(f"{type(self).__name__} makes no images without an input")
+
+    def styles(self, latents: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
+        """What each layer of the synthesis gets, (N, layers, width); of models with a style space only.
+
+        labels: as in `sample`. truncation: from 0, the mean style, to 1, the latents' own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no style space")
+
+    def synthesize(self, styles: Tensor) -> Tensor:
+        """The images (N, C, size, size) of `styles` (N, layers, width)."""
+        raise NotImplementedError(f"{type(self).__name__} has no style space")
+
+    def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The images (N, C, size, size) in [-1, 1], of the model's first domain, that `latents` stand for.
+
+        labels: (N,) int64, indices into the domain's classes; None where it has none.
+        """
+        return self.synthesize(self.styles(latents, labels))

@@ -123,11 +123,14 @@ class Discriminators(Player):
     pool: fields of the outputs that are shown through a pool of past images (Shrivastava et al., CVPR 2017,
     arXiv:1612.07828).
     pool_size: images kept for each field; 0 shows the newest.
+    image_channels: those of the networks' input that hold the image under judgement, all by default. What augments the
+        input (`--discriminator-augment`) changes colours there alone, and moves all channels alike.
     """
 
     name: str = "discriminators"
     pool: Sequence[str] = ()
     pool_size: int = 0
+    image_channels: slice = field(default_factory=lambda: slice(None))
 
 
 Outputs = Any

@@ -196,15 +196,13 @@ def observe(hook: str, **arguments: Any) -> None:
 
 @cache
 def networks(role: str) -> Registry[Network]:
-    """Registered generators or discriminators."""
-    from translate.networks import Network
+    """Registered networks of one of the `ROLES`."""
+    from translate.networks import ROLES, Network
 
     def make(registry: Registry[Network], owner: str) -> Callable[..., None]:
         def register(name: str, factory: Callable[..., Any], *, role: str) -> None:
-            if role not in ("generator", "discriminator"):
-                raise PluginError(
-                    f"{owner} registers {name!r} with role {role!r}; expected generator or discriminator."
-                )
+            if role not in ROLES:
+                raise PluginError(f"{owner} registers {name!r} with role {role!r}; expected one of {', '.join(ROLES)}.")
             if role == registry.kind:
                 registry.add(name, Network(name, factory), owner)
 

@@ -68,6 +68,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
             decay,
             pool=("fake_a", "fake_b"),
             pool_size=self.config.pool_size,
+            penalties=self.adversarial.penalties(self.penalty),
         )
 
     def forward(self, batch: translate.Pair) -> Fakes:
@@ -82,8 +83,8 @@ class CycleGAN(translate.Model[CycleGANConfig]):
         """Eq. 3 of the paper, and the identity loss of section 5.2."""
         cycle, identity = self.config.lambda_cycle, self.config.lambda_cycle * self.config.lambda_identity
         terms = {
-            "adversarial_a": self.adversarial.generator(self.judge_a(fakes.fake_a)),
-            "adversarial_b": self.adversarial.generator(self.judge_b(fakes.fake_b)),
+            "adversarial_a": self.adversarial.fool(self.judge_a, batch.a, fakes.fake_a),
+            "adversarial_b": self.adversarial.fool(self.judge_b, batch.b, fakes.fake_b),
             "cycle_a": cycle * F.l1_loss(self.b_to_a(fakes.fake_b), batch.a),
             "cycle_b": cycle * F.l1_loss(self.a_to_b(fakes.fake_a), batch.b),
         }
@@ -92,13 +93,21 @@ class CycleGAN(translate.Model[CycleGANConfig]):
             terms["identity_b"] = identity * F.l1_loss(fakes.same_b, batch.b)
         return terms
 
-    def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
+    def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
         """Half the sum over real and fake: it slows the discriminators down (section 4 of the paper)."""
         real_a, fake_a = networks.together(self.judge_a, batch.a, fakes.fake_a)
         real_b, fake_b = networks.together(self.judge_b, batch.b, fakes.fake_b)
-        return {
+        terms = {
             "adversarial_a": 0.5 * self.adversarial.discriminator(real_a, fake_a),
             "adversarial_b": 0.5 * self.adversarial.discriminator(real_b, fake_b),
+        }
+        return terms, {"real_sign": 0.5 * (self.adversarial.real_sign(real_a) + self.adversarial.real_sign(real_b))}
+
+    def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
+        """What the adversarial loss asks of discriminators besides, if anything; lsgan does not."""
+        return {
+            "penalty_a": self.adversarial.penalize(self.judge_a, batch.a, fakes.fake_a),
+            "penalty_b": self.adversarial.penalize(self.judge_b, batch.b, fakes.fake_b),
         }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:

@@ -55,30 +55,40 @@ class Pix2Pix(translate.Model[Pix2PixConfig]):
 
     def players(self) -> Iterator[translate.Player]:
         adam, decay = Adam(self.config.learning_rate, (0.5, 0.999)), LinearDecay(start=0.5)
-        yield Discriminators([self.discriminator], self.discriminator_loss, adam, decay)
+        yield Discriminators(
+            [self.discriminator],
+            self.discriminator_loss,
+            adam,
+            decay,
+            penalties=self.adversarial.penalties(self.penalty),
+            image_channels=slice(self.spec.a.channels, None),
+        )
         yield Generators([self.generator], self.generator_loss, adam, decay)
 
     def forward(self, batch: translate.Pair) -> Fake:
         return Fake(self.generator(batch.a))
 
-    def discriminator_loss(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
+    def discriminator_loss(self, batch: translate.Pair, fake: Fake) -> tuple[translate.Terms, translate.Terms]:
         """Half of eq. 1 (section 3.3). Two calls: with batch norm, real and fake are batches of their own."""
-        return {
-            "adversarial": 0.5
-            * self.adversarial.discriminator(self.judge(batch.a, batch.b), self.judge(batch.a, fake.fake_b))
-        }
+        judge = self.judge_of(batch.a)
+        real = judge(batch.b)
+        terms = {"adversarial": 0.5 * self.adversarial.discriminator(real, judge(fake.fake_b))}
+        return terms, {"real_sign": self.adversarial.real_sign(real)}
+
+    def penalty(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
+        """What the adversarial loss asks of the discriminator besides, if anything; bce does not."""
+        return {"penalty": self.adversarial.penalize(self.judge_of(batch.a), batch.b, fake.fake_b)}
 
     def generator_loss(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
         """Eq. 4 of the paper."""
         return {
-            "adversarial": self.adversarial.generator(self.judge(batch.a, fake.fake_b)),
+            "adversarial": self.adversarial.fool(self.judge_of(batch.a), batch.b, fake.fake_b),
             "l1": self.config.lambda_l1 * F.l1_loss(fake.fake_b, batch.b),
         }
 
-    def judge(self, source: Tensor, target: Tensor) -> Tensor:
-        """Raw scores of the patches of (source, target)."""
-        scores: Tensor = self.discriminator(torch.cat([source, target], dim=1))
-        return scores
+    def judge_of(self, source: Tensor) -> losses.Judge:
+        """The discriminator that sees an image beside its source: raw scores of the patches of (source, image)."""
+        return lambda image: self.discriminator(torch.cat([source, image], dim=1))
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
         fake: Tensor = self.generator(images)

@@ -6,10 +6,11 @@ The sub-commands are the installed models, known from metadata; the one that is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
 from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
@@ -105,10 +106,15 @@ def _engine_options(model: type[Model[Any]]) -> Iterator[inspect.Parameter]:
     for panel in ("Data", "Length", "Run", "Engine"):
         for name, field in FitConfig.model_fields.items():
             if panels.get(name, "Engine") == panel and _applies(name, model.data.names):
-                yield flags.flag(name, field, panel)
+                yield flags.flag(name, _preset(field, model.preset, name), panel)
         if panel == "Run":
             yield flags.parameter("config", ConfigFile, None)
             yield flags.parameter("resume", Resume, False)
+
+
+def _preset(field: FieldInfo, preset: Mapping[str, Any], name: str) -> FieldInfo:
+    """The field of an engine option, with the default that it has for this model."""
+    return FieldInfo.merge_field_infos(field, default=preset[name]) if name in preset else field
 
 
 ConfigFile = Annotated[

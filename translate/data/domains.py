@@ -6,6 +6,7 @@ A model declares one of four needs; it becomes the model's flags and the fields 
     Paired("a", "b")      --a --b (or --data)   Batch(a, b)             the same scene on both sides
     Images("images")      --images              Batch(images)
     Labelled("images")    --images              Batch(images, labels)   classes from sub-folders
+    Labelled("images", optional=True)                                   or no classes, where there are none
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class Needs:
 
     names: tuple[str, ...]
     fields: tuple[str, ...]
+    optional: bool = False
 
     @property
     def batch_type(self) -> Any:
@@ -133,7 +135,10 @@ class Images(Needs):
 
 
 class Labelled(Needs):
-    """One domain of images in class sub-folders; `labels` is int64 (N,), an index into the domain's classes."""
+    """One domain of images in class sub-folders; `labels` is int64 (N,), an index into the domain's classes.
 
-    def __init__(self, name: str = "images") -> None:
-        super().__init__((name,), (name, "labels"))
+    optional: a folder without sub-folders will do; the domain has no classes then, and the labels are 0.
+    """
+
+    def __init__(self, name: str = "images", *, optional: bool = False) -> None:
+        super().__init__((name,), (name, "labels"), optional)

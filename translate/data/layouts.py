@@ -107,7 +107,7 @@ def recognise(needs: Needs, options: DataOptions) -> Layout:
         for name, side in zip(needs.names, sides, strict=True)
     ]
     if isinstance(needs, Labelled):
-        domains = [_with_classes(domain, notes) for domain in domains]
+        domains = [_with_classes(domain, needs.optional, notes) for domain in domains]
     if len(domains) == 2:
         return _corresponding(domains, isinstance(needs, Paired), notes)
     return Layout(tuple(domains), False, tuple(notes))
@@ -178,9 +178,11 @@ def _held_out_given(side: _Side, test: str | None) -> _Side:
     return side if test is None else replace(side, held_out=_unwrapped(resolve(test).train))
 
 
-def _with_classes(domain: Domain, notes: list[str]) -> Domain:
+def _with_classes(domain: Domain, optional: bool, notes: list[str]) -> Domain:
     """The domain with the classes of its sub-folders; images that belong to none are left out."""
     classes = tuple(sorted({entry.name.partition("/")[0] for entry in domain.train if "/" in entry.name}))
+    if not classes and optional:
+        return domain
     if not classes:
         raise DataError(
             f"{domain.location} has no sub-folders; this model needs one sub-folder of images for each class."

@@ -94,7 +94,7 @@ class TrainingData:
                 rows.append([self._held_out_image(*pair) for pair in zip(self._columns, entries, strict=True)])
             except DataError:
                 continue
-            labels += [column.domain.label(entries[0]) for column in self._columns if column.domain.classes]
+            labels.append(_label(self._columns[0].domain, entries[0]))
             if len(rows) == n:
                 break
         if not rows:
@@ -160,9 +160,13 @@ def _columns(needs: Needs, options: DataOptions, layout: Layout, notes: list[str
         kept = tuple(entry for row, entry in enumerate(domain.train) if row not in lost)
         if len(kept) < options.batch:
             raise _too_few(domain, len(kept), options.batch)
-        labels = torch.tensor([domain.label(entry) if domain.classes else 0 for entry in kept])
+        labels = torch.tensor([_label(domain, entry) for entry in kept])
         columns.append(_Column(domain, kept, without(stores[i], lost), labels, channels[i]))
     return columns
+
+
+def _label(domain: Domain, entry: Entry) -> int:
+    return domain.label(entry) if domain.classes else 0
 
 
 def _sharing_files(domains: Sequence[Domain]) -> list[list[Domain]]:

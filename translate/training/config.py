@@ -44,6 +44,11 @@ class FitConfig(DataOptions):
     micro_batches: int = Field(
         1, ge=1, description="Parts in which a batch goes through the networks, to save memory; same gradient."
     )
+    discriminator_augment: Literal["none", "diffaugment", "ada"] = Field(
+        "none",
+        description="Augment what discriminators see, for few images: always (diffaugment), or as much as overfitting "
+        "asks for (ada).",
+    )
     deterministic: bool = Field(False, description="Ask torch for deterministic algorithms (bit-exact on a GPU too).")
 
     checkpoint_every: int | None = Field(
@@ -58,8 +63,6 @@ class FitConfig(DataOptions):
     def _one_length(self) -> FitConfig:
         if len(given := length_of(self)) > 1:
             raise ValueError(f"{' and '.join('--' + name for name in given)} exclude each other; give one length")
-        if self.batch % self.micro_batches:
-            raise ValueError(f"--micro-batches {self.micro_batches} does not divide --batch {self.batch}")
         return self
 
 
@@ -115,7 +118,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any] | None) -> FitConfig:
-    """The options of a run: what is given, else what its `run.toml` has, else defaults. Paths become absolute.
+    """The options of a run: what is given, else what its `run.toml` has, else the model's preset, else defaults.
+
+    Paths become absolute.
 
     Raises UsageError that shows the difference if the run was started with other options.
     """
@@ -125,7 +130,7 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
     given = given.model_copy(update=paths)
     options = model_options(kind, given.options)
     if stored is None:
-        return given.model_copy(update={"options": options})
+        return fit_config({**kind.preset, **given.model_dump(exclude_unset=True), "options": options})
     if kind.name != stored["fit"]["model"]:
         raise UsageError(f"The run {given.run} trains {stored['fit']['model']}, not {kind.name}; choose another --run.")
 

@@ -68,10 +68,7 @@ class Trainer:
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
         self.averages = Averages(self.model)
-        stride = stride_of(self.model)
-        if config.size % stride:
-            near = max(stride, config.size - config.size % stride)
-            raise UsageError(f"--size {config.size} is no multiple of {stride}, as the networks need; try {near}.")
+        _check_fits(self.model, config)
         self.game = Step(self.model, device=device, precision=precision, micro_batches=config.micro_batches)
 
     @property
@@ -141,6 +138,23 @@ class Trainer:
         }
         with self.averages.applied(self.model):
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
+
+
+def _check_fits(model: Model[Any], config: FitConfig) -> None:
+    """Raise UsageError for a size or a batch that the networks cannot take."""
+    stride = stride_of(model)
+    if config.size % stride:
+        near = max(stride, config.size - config.size % stride)
+        raise UsageError(f"--size {config.size} is no multiple of {stride}, as the networks need; try {near}.")
+    if config.batch % config.micro_batches:
+        raise UsageError(f"--micro-batches {config.micro_batches} does not divide --batch {config.batch}.")
+    at_once = config.batch // config.micro_batches
+    smallest = max(getattr(module, "smallest_batch", 1) for module in model.modules())
+    if at_once < smallest:
+        raise UsageError(
+            f"The networks of {model.name} compare the images of a batch and need {smallest} at once; "
+            f"--batch {config.batch} in {config.micro_batches} parts gives {at_once}. Raise --batch."
+        )
 
 
 def unique_tensors(model: Model[Any]) -> dict[str, Tensor]:
