@@ -68,6 +68,6 @@ def test_it_trains_and_applies_from_the_command_line(site, tmp_path):
     )  # fmt: skip
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics] == [1, 2, 3]
-    assert {"generators.geometry", "discriminators.margin"} <= metrics[-1]["losses"].keys()
+    assert {"generators.geometry", "discriminators.real_sign"} <= metrics[-1]["losses"].keys()
     run(site, "translate", "apply", "run", "a", "out", folder=tmp_path)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]

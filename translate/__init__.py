@@ -36,6 +36,7 @@ _HOMES = {
     "TranslateError": "errors",
     "Translator": "applying.translator",
     "Unpaired": "data.domains",
+    "UsageError": "errors",
     "apply": "applying.folder",
     "fit": "training.run",
     "hookimpl": "hookspecs",
@@ -67,6 +68,7 @@ __all__ = [
     "TranslateError",
     "Translator",
     "Unpaired",
+    "UsageError",
     "apply",
     "fit",
     "hookimpl",
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
     from translate.applying.translator import Translator, load
     from translate.data.datasets import Dataset
     from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired
-    from translate.errors import TranslateError
+    from translate.errors import TranslateError, UsageError
     from translate.hookspecs import hookimpl
     from translate.losses import AdversarialLoss, LossName
     from translate.model import Model, ModelConfig

@@ -93,7 +93,8 @@ def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
     import torch
 
     shares = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
-    return (input_gradients(judge, torch.lerp(fake, real, shares)).norm(dim=1) - 1).square().mean()
+    norms: Tensor = input_gradients(judge, torch.lerp(fake, real, shares)).norm(dim=1)
+    return (norms - 1).square().mean()
 
 
 def zero_centred(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:

@@ -56,17 +56,15 @@ class Case:
         self.size = size
         self.images = draw_images(folder / "images", self.kind, size)
 
-    def trainer(
-        self, *, batch: int = 2, precision: Precision = "fp32", steps: int = 6, micro_batches: int = 1
-    ) -> Trainer:
-        """A trainer at its first step."""
+    def trainer(self, *, batch: int = 2, precision: Precision = "fp32", steps: int = 6, **engine: Any) -> Trainer:
+        """A trainer at its first step. engine: further options of FitConfig."""
         config = FitConfig(
             model=self.kind.name,
             size=self.size,
             batch=batch,
-            micro_batches=micro_batches,
             options=self.options,
             **self.images,
+            **engine,
         )
         return Trainer(self.kind, self.data(config), config, steps=steps, device=CPU, precision=precision)
 

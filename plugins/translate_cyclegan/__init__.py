@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
@@ -101,7 +102,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
             "adversarial_a": 0.5 * self.adversarial.discriminator(real_a, fake_a),
             "adversarial_b": 0.5 * self.adversarial.discriminator(real_b, fake_b),
         }
-        return terms, {"real_sign": 0.5 * (self.adversarial.real_sign(real_a) + self.adversarial.real_sign(real_b))}
+        return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real_a, real_b]))}
 
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """What the adversarial loss asks of discriminators besides, if anything; lsgan does not."""

@@ -48,7 +48,7 @@ def test_a_checkout_without_models_says_what_to_run(site, translate):
 
 def test_networks_come_with_options_parameters_and_their_first_line(plugins, translate):
     parts = json.loads(translate("models", "--networks", "--json").out)
-    (wave,), (needy,) = parts["generators"], parts["discriminators"]
+    (wave,), (needy,) = parts["generator"], parts["discriminator"]
     assert wave["options"] == {"width": 8}
     assert (wave["parameters"], wave["stride"], wave["about"]) == (3 * 3 * 64 + 3, 1, "Waves at you.")
     assert needy["options"] == {"width": "(required)"}

@@ -15,8 +15,13 @@ from translate.errors import PluginError
 if TYPE_CHECKING:
     from translate.networks import Network
 
-
-ROLES = ("generator", "discriminator")
+CHANNELS = {
+    "generator": {"in_channels": 3, "out_channels": 3},
+    "discriminator": {"in_channels": 3},
+    "synthesis": {"in_channels": 128, "out_channels": 3},
+    "features": {},
+}
+"""What the networks of each role are given, so that their parameters can be counted."""
 
 
 def models(
@@ -51,13 +56,13 @@ def _model(name: str, distribution: str) -> dict[str, Any]:
 
 
 def _print_networks(json: bool) -> None:
-    networks = {f"{role}s": [_network(each, role) for each in plugins.networks(role).values()] for role in ROLES}
+    networks = {role: [_network(each, role) for each in plugins.networks(role).values()] for role in CHANNELS}
     losses = [{"name": loss.name, "about": loss.about} for loss in plugins.losses().values()]
     if json:
         as_json(networks | {"losses": losses})
         return
-    for role in ROLES:
-        rows = [_network_cells(each) for each in networks[f"{role}s"]]
+    for role in CHANNELS:
+        rows = [_network_cells(each) for each in networks[role]]
         table((role, "parameters", "stride", "options", "about"), rows)
         print()
     table(("adversarial loss", "about"), [(loss["name"], loss["about"]) for loss in losses])
@@ -67,7 +72,6 @@ def _network(network: Network, role: str) -> dict[str, Any]:
     """A network's options with their defaults, and its parameters and stride for 3 channels at size 256."""
     import torch
 
-    channels = {"in_channels": 3, "out_channels": 3} if role == "generator" else {"in_channels": 3}
     options = {
         name: "(required)" if option.default is option.empty else option.default
         for name, option in network.options.items()
@@ -79,7 +83,7 @@ def _network(network: Network, role: str) -> dict[str, Any]:
     }
     try:
         with torch.device("meta"):  # counts without allocating
-            module = network.build({}, size=256, **channels)
+            module = network.build({}, size=256, **CHANNELS[role])
     except Exception as error:  # a stranger's factory may raise anything
         return row | {"parameters": None, "stride": None, "error": f"{type(error).__name__}: {error}"}
     parameters = sum(each.numel() for each in module.parameters())

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from translate.device import Precision, autocast
-from translate.errors import NonFiniteError, PluginError
+from translate.errors import NonFiniteError, PluginError, UsageError
 from translate.model import Model
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
+from translate.training.augment import DiscriminatorAugment, Policy
 from translate.training.pool import ImagePool
 
 GRADIENT = "the gradient"
@@ -63,6 +64,19 @@ class Seat:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         size, fields = (player.pool_size, player.pool) if isinstance(player, Discriminators) else (0, ())
         self.pools = {field: ImagePool(size) for field in fields}
+        self.augmentation: DiscriminatorAugment | None = None  # of what its networks are shown
+        self.real_signs: list[Tensor] = []  # the stats of that name in this turn
+
+    def augment(self, augmentation: DiscriminatorAugment) -> None:
+        """Show the player's networks augmented images from now on, whoever calls them."""
+        assert isinstance(self.player, Discriminators)
+        self.augmentation, channels = augmentation, self.player.image_channels
+
+        def augmented(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return augmentation(inputs[0], channels), *inputs[1:]
+
+        for network in _callable(self.player.networks):
+            network.register_forward_pre_hook(augmented)
 
     def _optimizer(self) -> torch.optim.Adam:
         """Fused Adam; with lazy penalties, lr and betas are corrected for the extra steps (StyleGAN2, appendix B)."""
@@ -100,14 +114,21 @@ class Chunk:
 
 
 class Step:
-    """Plays steps; holds what they change besides the model: optimizers, pools, running sums, the first failure.
+    """Plays steps; holds what they change besides the model: optimizers, pools, augmentations, running sums.
 
     Raises PluginError when the players or losses of the model break the contract.
     """
 
     def __init__(
-        self, model: Model[Any], *, device: torch.device, precision: Precision, micro_batches: int = 1
+        self,
+        model: Model[Any],
+        *,
+        device: torch.device,
+        precision: Precision,
+        micro_batches: int = 1,
+        augment: Policy | None = None,
     ) -> None:
+        """augment: what discriminators are shown is augmented in this way."""
         self.model = model
         self.device = device
         self.precision = precision
@@ -122,6 +143,11 @@ class Step:
             for seat in self.seats:
                 for network in _callable(seat.player.networks):
                     network.register_forward_hook(_to_float)
+        judges = [seat for seat in self.seats if isinstance(seat.player, Discriminators)]
+        if augment and not judges:
+            raise UsageError(f"--discriminator-augment {augment}: the model {model.name!r} has no discriminator.")
+        for seat in judges if augment else []:
+            seat.augment(DiscriminatorAugment(augment, device))
 
     def play(self, batch: Any, step: int, progress: float) -> None:
         """Play step number `step` (from 0) on a batch of the model's declaration; progress in [0, 1]."""
@@ -141,6 +167,20 @@ class Step:
             for penalty in seat.lazy:
                 if turn % penalty.every == 0:
                     self._update(seat, penalty, self._gradient(seat, penalty, chunks), step)
+            self._steer(seat, len(batch[0]))
+
+    def _steer(self, seat: Seat, images: int) -> None:
+        """After a turn of a discriminator: let its augmentation follow how surely it knew the real images."""
+        signs, seat.real_signs = seat.real_signs, []
+        if seat.augmentation is None or seat.augmentation.policy != "ada":
+            return
+        if not signs:
+            raise PluginError(
+                f"--discriminator-augment ada is steered by the stat 'real_sign', which no loss of {seat.name} of "
+                f"{self.model.name} returns; use diffaugment, or return losses' real_sign beside the terms."
+            )
+        seat.augmentation.steer(torch.stack(signs).mean(), images)
+        self._record(seat, {"augmented": seat.augmentation.p.clone()})
 
     def _gradient(self, seat: Seat, update: Update, chunks: list[Chunk]) -> dict[str, Tensor]:
         """Leave the gradient of an update in its parameters; the detached terms.
@@ -220,7 +260,10 @@ class Step:
                 raise PluginError(
                     f"{self.model.name}: the term {name!r} of {update.name} is {kind}; expected a float32 scalar."
                 )
-        self._record(seat, {name: stat.detach() for name, stat in stats.items()}, 1 / self.micro_batches)
+        stats = {name: stat.detach() for name, stat in stats.items()}
+        self._record(seat, stats, 1 / self.micro_batches)
+        if "real_sign" in stats:
+            seat.real_signs.append(stats["real_sign"])
         return dict(terms)
 
     def _backward(self, found: Mapping[str, Tensor], weight: float, terms: dict[str, Tensor]) -> None:
@@ -296,7 +339,7 @@ class Step:
     # ------------------------------------------------------------------ state
 
     def tensors(self) -> dict[str, Tensor]:
-        """Optimizer states and pools by name, as they are between two steps."""
+        """Optimizer states, pools and augmentations by name, as they are between two steps."""
         found: dict[str, Tensor] = {}
         for seat, name, parameter in self._named_parameters():
             for key, value in seat.optimizer.state[parameter].items():
@@ -304,6 +347,9 @@ class Step:
         for seat in self.seats:
             for field, pool in seat.pools.items():
                 found |= {f"pool.{seat.name}.{field}.{key}": value for key, value in pool.tensors().items()}
+            if seat.augmentation is not None:
+                state = seat.augmentation.tensors()
+                found |= {f"augmentation.{seat.name}.{key}": value for key, value in state.items()}
         return found
 
     @torch.no_grad()
@@ -320,6 +366,8 @@ class Step:
         for seat in self.seats:
             for field, pool in seat.pools.items():
                 pool.load(_under(tensors, f"pool.{seat.name}.{field}."), self.device)
+            if seat.augmentation is not None:
+                seat.augmentation.load(_under(tensors, f"augmentation.{seat.name}."))
 
     def _named_parameters(self) -> Iterator[tuple[Seat, str, nn.Parameter]]:
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}

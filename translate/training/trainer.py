@@ -69,7 +69,10 @@ class Trainer:
         self.waited = 0.0  # seconds spent on getting batches
         self.averages = Averages(self.model)
         _check_fits(self.model, config)
-        self.game = Step(self.model, device=device, precision=precision, micro_batches=config.micro_batches)
+        augment = None if config.discriminator_augment == "none" else config.discriminator_augment
+        self.game = Step(
+            self.model, device=device, precision=precision, micro_batches=config.micro_batches, augment=augment
+        )
 
     @property
     def images(self) -> int:

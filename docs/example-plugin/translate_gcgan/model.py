@@ -63,6 +63,7 @@ class GcGAN(translate.Model[GcGANConfig]):
             decay,
             pool=("fake_b", "turned_b"),
             pool_size=50,
+            penalties=self.adversarial.penalties(self.penalty),
         )
 
     def forward(self, batch: translate.Pair) -> Fakes:
@@ -76,8 +77,8 @@ class GcGAN(translate.Model[GcGANConfig]):
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """Fool both judges, agree with oneself across the turn, and leave images of domain b as they are."""
         terms = {
-            "adversarial": self.adversarial.generator(self.judge(fakes.fake_b)),
-            "adversarial_turned": self.adversarial.generator(self.judge_turned(fakes.turned_b)),
+            "adversarial": self.adversarial.fool(self.judge, batch.b, fakes.fake_b),
+            "adversarial_turned": self.adversarial.fool(self.judge_turned, turn(batch.b), fakes.turned_b),
             "geometry": self.config.lambda_geometry * F.l1_loss(fakes.turned_b, turn(fakes.fake_b)),
         }
         if self.identity:
@@ -85,14 +86,21 @@ class GcGAN(translate.Model[GcGANConfig]):
         return terms
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
-        """What is minimised, and what is only logged: by how much real images score above fakes."""
+        """What is minimised, and what is only logged: how surely real images are known."""
         real, fake = networks.together(self.judge, batch.b, fakes.fake_b)
         real_turned, fake_turned = networks.together(self.judge_turned, turn(batch.b), fakes.turned_b)
         terms = {
             "adversarial": 0.5 * self.adversarial.discriminator(real, fake),
             "adversarial_turned": 0.5 * self.adversarial.discriminator(real_turned, fake_turned),
         }
-        return terms, {"margin": (real.mean() - fake.mean()).detach()}
+        return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real, real_turned]))}
+
+    def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
+        """What the adversarial loss asks of the judges besides, if anything."""
+        return {
+            "penalty": self.adversarial.penalize(self.judge, batch.b, fakes.fake_b),
+            "penalty_turned": self.adversarial.penalize(self.judge_turned, turn(batch.b), fakes.turned_b),
+        }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
         fake: Tensor = self.generator(images)

@@ -1,0 +1,110 @@
+"""The engine augments what discriminators are shown, whoever shows it, and keeps the state of it."""
+
+import pytest
+import torch
+from toys import Toy, net
+from torch import nn
+
+from translate import Discriminators, Generators, losses, testing
+from translate.errors import PluginError, UsageError
+from translate.training.step import Step
+
+CPU = torch.device("cpu")
+SMALL = {"generator": "resnet(blocks=1, width=4)", "discriminator": "patchgan(layers=2, width=4)"}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return testing.Case("cyclegan", tmp_path_factory.mktemp("cyclegan"), **SMALL)
+
+
+class Seen(nn.Module):
+    """A judge that remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 1, 4)
+        self.inputs: list[torch.Tensor] = []
+
+    def forward(self, images):
+        self.inputs.append(images)
+        return self.layer(images)
+
+
+class Images(Toy):
+    """A judge of constant images, and a generator that scales them."""
+
+    def __init__(self, stats=True):
+        def players(m):
+            yield Discriminators([m.d], judge)
+            yield Generators([m.g], lambda batch: {"g": m.d(m.g(batch.a)).mean()})
+
+        def judge(batch):
+            real = self.d(batch.a)
+            return ({"d": real.square().mean()}, {"real_sign": real.sign().mean()} if stats else {})
+
+        super().__init__(players, d=Seen(), g=nn.Conv2d(3, 3, 1))
+
+    def batch(self):
+        return self.data.batch_type(*torch.rand(2, 2, 3, 16, 16))
+
+
+def test_both_players_show_the_discriminator_augmented_images():
+    torch.manual_seed(0)
+    model = Images()
+    images = model.batch()
+    Step(model, device=CPU, precision="fp32", augment="diffaugment").play(images, 0, 0.0)
+    shown = model.d.inputs
+    assert len(shown) == 2
+    assert not torch.allclose(shown[0], images.a)
+    assert any((seen == 0).any() for seen in shown)  # a part was cut out
+
+
+def test_a_penalty_differentiates_by_the_image_before_it_was_augmented():
+    torch.manual_seed(0)
+    model = Images()
+    Step(model, device=CPU, precision="fp32", augment="diffaugment")
+    model.d.requires_grad_(True)
+    images = model.batch().a
+    gradient = losses.input_gradients(model.d, images).view_as(images)
+    assert not torch.allclose(model.d.inputs[-1], images)  # the judge saw something else
+    assert (gradient == 0).all(1).flatten(1).any(1).all()  # what was cut out of each image has no say
+    gradient.square().sum().backward()  # through the augmentation, twice
+    assert model.d.layer.weight.grad.abs().sum() > 0
+
+
+def test_ada_asks_for_the_stat_that_steers_it():
+    model = Images(stats=False)
+    with pytest.raises(PluginError, match="real_sign"):
+        Step(model, device=CPU, precision="fp32", augment="ada").play(model.batch(), 0, 0.0)
+
+
+def test_a_model_without_discriminators_has_nothing_to_augment():
+    model = Toy(lambda m: [Generators([m.g], lambda batch: {"g": m.g(batch.a).mean()})], g=net())
+    with pytest.raises(UsageError, match="no discriminator"):
+        Step(model, device=CPU, precision="fp32", augment="ada")
+
+
+@pytest.mark.parametrize("policy", ["diffaugment", "ada"])
+def test_a_resumed_run_augments_as_a_straight_one(case, policy):
+    straight, first, second = (case.trainer(steps=12, discriminator_augment=policy) for _ in range(3))
+    for trainer in (straight, first, second):
+        for seat in trainer.game.seats:
+            if seat.augmentation:
+                seat.augmentation.p.fill_(0.5)
+    torch.manual_seed(1)
+    for _ in range(8):
+        straight.advance()
+    torch.manual_seed(1)
+    for _ in range(3):
+        first.advance()
+    saved = first.checkpoint()
+    torch.manual_seed(999)
+    second.restore(saved)
+    for _ in range(5):
+        second.advance()
+    want, got = testing.held_by(straight), testing.held_by(second)
+    assert all(torch.equal(want[name], got[name]) for name in want)
+    if policy == "ada":
+        assert any(name.startswith("augmentation.") for name in want)
+        assert want["augmentation.discriminators.p"] != 0.5
