@@ -31,6 +31,7 @@ _HOMES = {
     "Paired": "data.domains",
     "Penalty": "players",
     "Player": "players",
+    "Sampler": "applying.sampler",
     "Spec": "data.domains",
     "Terms": "players",
     "TranslateError": "errors",
@@ -41,6 +42,7 @@ _HOMES = {
     "fit": "training.run",
     "hookimpl": "hookspecs",
     "load": "applying.translator",
+    "sample": "applying.samples",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "Paired",
     "Penalty",
     "Player",
+    "Sampler",
     "Spec",
     "Terms",
     "TranslateError",
@@ -73,10 +76,13 @@ __all__ = [
     "fit",
     "hookimpl",
     "load",
+    "sample",
 ]
 
 if TYPE_CHECKING:
     from translate.applying.folder import apply
+    from translate.applying.sampler import Sampler
+    from translate.applying.samples import sample
     from translate.applying.translator import Translator, load
     from translate.data.datasets import Dataset
     from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired

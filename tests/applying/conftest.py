@@ -17,7 +17,7 @@ def plugin(tmp_path, monkeypatch):
     info = site / "translate_tiny-1.2.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: translate-tiny\nVersion: 1.2\n")
-    names = ("invert", "blocks", "noisy", "broken", "tied")
+    names = ("invert", "blocks", "noisy", "broken", "tied", "splash", "discs")
     (info / "entry_points.txt").write_text(
         "[translate.models]\n" + "".join(f"{name} = tiny_models\n" for name in names)
     )
@@ -37,6 +37,21 @@ def make(plugin):
         return kind(plugin.TinyConfig(**options), Spec({"a": a, "b": b}))
 
     return make
+
+
+@pytest.fixture
+def build(plugin):
+    """Build a tiny sampling model with known weights: build("discs", classes=("cat", "dog"))."""
+
+    def build(name, channels=3, classes=(), size=16, **options):
+        domain = DomainSpec(name="images", channels=channels, size=size, classes=classes)
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            return {"splash": plugin.Splash, "discs": plugin.Discs}[name](
+                plugin.TinyConfig(**options), Spec({"images": domain})
+            )
+
+    return build
 
 
 @pytest.fixture

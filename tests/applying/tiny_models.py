@@ -102,7 +102,62 @@ class Tied(Tiny):
         self.twin = self.net
 
 
+class Splash(translate.Model[TinyConfig]):
+    """Four random numbers and a class become an image; batch statistics and dropout must be off when it is used."""
+
+    name = "splash"
+    data = translate.Labelled("images", optional=True)
+    couples_batch = True
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        channels, size, classes = spec.images.channels, spec.images.size, len(spec.images.classes)
+        self.net = nn.Sequential(nn.Linear(4 + classes, channels * 16), nn.BatchNorm1d(channels * 16), nn.Dropout(0.5))
+        self.grow = nn.Sequential(nn.Unflatten(1, (channels, 4, 4)), nn.Upsample((size, size), mode="bicubic"))
+
+    def players(self):
+        yield Generators([self.net], loss=dict)
+
+    def latents(self, n):
+        return torch.randn(n, 4, device=self.progress.device)
+
+    def sample(self, latents, labels=None):
+        if labels is not None:
+            latents = torch.cat([latents, 3 * F.one_hot(labels, len(self.spec.images.classes))], 1)
+        return self.grow(self.net(latents)) * -self.config.gain
+
+
+class Discs(translate.Model[TinyConfig]):
+    """A disc, which the two coarse styles place and the two fine ones colour; a class shifts all of them."""
+
+    name = "discs"
+    data = translate.Labelled("images", optional=True)
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.mapping = nn.Linear(4, 4)
+        self.classes = nn.Embedding(max(1, len(spec.images.classes)), 4)
+
+    def players(self):
+        yield Generators([self.mapping, self.classes], loss=dict)
+
+    def latents(self, n):
+        return torch.randn(n, 4, device=self.progress.device)
+
+    def styles(self, latents, labels=None, truncation=1.0):
+        styles = self.mapping(latents) + (0 if labels is None else self.classes(labels))
+        return (truncation * styles)[:, None].expand(-1, 4, -1)
+
+    def synthesize(self, styles):
+        x, y, radius, _ = styles[:, :2].mean(1).mul(0.5)[..., None, None].unbind(1)  # (N, 1, 1) each
+        colour = styles[:, 2:].mean(1)[:, : self.spec.images.channels, None, None]
+        axis = torch.linspace(-1, 1, self.spec.images.size, device=styles.device)
+        distance = torch.hypot(axis - x, axis[:, None] - y)  # (N, size, size)
+        inside = torch.sigmoid(20 * (0.4 + 0.2 * radius.tanh() - distance))
+        return torch.tanh(2 * colour) * inside[:, None] + 0.9 * (1 - inside[:, None])
+
+
 @translate.hookimpl
 def register_models(register):
-    for model in (Invert, Blocks, Noisy, Broken, Tied):
+    for model in (Invert, Blocks, Noisy, Broken, Tied, Splash, Discs):
         register(model)

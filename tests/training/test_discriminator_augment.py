@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from toys import Toy, net
 from torch import nn
+from toys import Toy, net
 
 from translate import Discriminators, Generators, losses, testing
 from translate.errors import PluginError, UsageError
@@ -66,9 +66,9 @@ def test_a_penalty_differentiates_by_the_image_before_it_was_augmented():
     Step(model, device=CPU, precision="fp32", augment="diffaugment")
     model.d.requires_grad_(True)
     images = model.batch().a
-    gradient = losses.input_gradients(model.d, images).view_as(images)
+    gradient = losses.input_gradients(model.d, images)
     assert not torch.allclose(model.d.inputs[-1], images)  # the judge saw something else
-    assert (gradient == 0).all(1).flatten(1).any(1).all()  # what was cut out of each image has no say
+    assert gradient.abs().sum(1).all()
     gradient.square().sum().backward()  # through the augmentation, twice
     assert model.d.layer.weight.grad.abs().sum() > 0
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from translate.applying.inference import in_mode, needs_no_input, own_random_numbers
 from translate.applying.model_file import load_model, stride_of
 from translate.device import autocast, memory_format, resolve_device, resolve_precision
 from translate.errors import PluginError, UsageError
@@ -45,7 +45,8 @@ class Translator:
     def route(self, to: str | None = None) -> tuple[str, str]:
         """Source and target domain of a translation; None: the model's default. Raises UsageError naming the routes."""
         if not self.routes:
-            raise UsageError(f"The model {self.model.name!r} does not translate images.")
+            remedy = " It makes them of random numbers: use `translate sample`." if needs_no_input(self.model) else ""
+            raise UsageError(f"The model {self.model.name!r} does not translate images.{remedy}")
         to = next(iter(self.routes)) if to is None else to
         if to not in self.routes:
             known = ", ".join(f"{target!r} (from {source!r})" for target, source in self.routes.items())
@@ -69,7 +70,8 @@ class Translator:
             raise UsageError(f"Images have shape {tuple(images.shape)}; expected (N, {channels}, H, W) for {source!r}.")
         height, width = images.shape[-2:]
         names = [str(index) for index in range(len(images))] if names is None else names
-        with torch.inference_mode(), autocast(self.device, self.precision), _as_for_inference(self.model) as restore:
+        training = self.model.inference_mode == "train"
+        with torch.inference_mode(), autocast(self.device, self.precision), in_mode(self.model, training) as restore:
             padded = pad(images.to(self.device, torch.float32), self.stride)
             padded = padded.contiguous(memory_format=self.memory_format)
             if not self.one_by_one:
@@ -77,7 +79,8 @@ class Translator:
             else:
                 parts = []
                 for index, name in enumerate(names):
-                    with _random_numbers(seed, name, self.device):
+                    with own_random_numbers(self.device):
+                        torch.manual_seed(_seed_of(seed, name))
                         parts.append(self._checked(padded[index : index + 1], to))
                     restore()
                 results = torch.cat(parts)
@@ -108,33 +111,7 @@ def _mirrored(length: int, stride: int) -> Tensor:
     return torch.minimum(places, period - places) if length > 1 else places
 
 
-@contextmanager
-def _as_for_inference(model: Model[Any]) -> Iterator[Any]:
-    """The networks in the model's inference mode; yields a function that undoes what translating did to buffers.
-
-    In train mode a forward updates running statistics and the vectors of spectral norms.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    training = model.inference_mode == "train"
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
-
-    def restore() -> None:
-        for buffer, value in kept:
-            buffer.copy_(value)
-
-    model.train(training)
-    try:
-        yield restore
-    finally:
-        restore()
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _random_numbers(seed: int, name: str, device: torch.device) -> Iterator[None]:
-    """Random numbers of one image, by the seed and its name alone; afterwards the generators are as they were."""
+def _seed_of(seed: int, name: str) -> int:
+    """The seed of one image's random numbers, by the user's seed and the image's name alone."""
     digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
-    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-        torch.manual_seed(int.from_bytes(digest[:8], "big"))
-        yield
+    return int.from_bytes(digest[:8], "big")

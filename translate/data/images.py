@@ -6,10 +6,12 @@ An image is a uint8 tensor (C, H, W) in [0, 255]; C is 1 grey, 2 grey and alpha,
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -26,8 +28,10 @@ MAX_PIXELS = 8192 * 8192
 # Never the formats that run another program (EPS) or that nobody keeps pictures in.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 SAVED_AS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+ANIMATED = {".gif": "GIF", ".webp": "WEBP"}
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _CHANNELS = {mode: channels for channels, mode in _MODES.items()}
+_FONT = ImageFont.load_default(11)
 # 16 bits a channel in the raw modes of Pillow's decoders, as in "RGB;16B"; "BGR;16" is 5 + 6 + 5 bits.
 _SIXTEEN_BITS = re.compile(r";16[BLNS]")
 
@@ -136,34 +140,60 @@ def save(image: Tensor, path: Path, quality: int = 95) -> None:
         raise DataError(f"{path} cannot be written: the extension must be one of {', '.join(SAVED_AS)}.")
     if kind == "JPEG" and len(image) in (2, 4):
         raise DataError(f"{path} cannot be written: JPEG has no transparency; choose png, webp or tiff.")
-    picture = _to_pillow(image.cpu())
+    with _complete_or_absent(path) as file:
+        options = {"quality": quality} if kind == "JPEG" else {"lossless": True}
+        _to_pillow(image.cpu()).save(file, kind, **options)
+
+
+def save_animation(frames: Sequence[Tensor], path: Path, milliseconds: int = 80) -> None:
+    """Writes frames, uint8 (C, H, W) each, as a GIF or WebP (lossless) that plays for ever; complete or not at all.
+
+    milliseconds: that each frame is shown. Transparent frames are laid on white.
+    Raises DataError for an unknown extension; OSError if it cannot be written.
+    """
+    kind = ANIMATED.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path} cannot be written: an animation's extension must be one of {', '.join(ANIMATED)}.")
+    first, *rest = (_to_pillow(frame if len(frame) in (1, 3) else _on_white(frame)) for frame in frames)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    with _complete_or_absent(path) as file:
+        first.save(file, kind, save_all=True, append_images=rest, duration=milliseconds, loop=0, **options)
+
+
+@contextmanager
+def _complete_or_absent(path: Path) -> Iterator[IO[bytes]]:
+    """A file under a temporary name, which becomes `path` if nothing is raised while it is written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with temporary.open("wb") as file:
-            picture.save(file, kind, **({"quality": quality} if kind == "JPEG" else {"lossless": True}))
+            yield file
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def grid(rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = (), gap: int = 2) -> Tensor:
-    """A contact sheet: uint8 (3, H, W) from rows of uint8 (C, H, W), on white, with a title over each column.
+def grid(
+    rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = (), row_titles: Sequence[str] = (), gap: int = 2
+) -> Tensor:
+    """A contact sheet: uint8 (3, H, W) from rows of uint8 (C, H, W), on white.
 
+    titles stand over the columns, each cut to its column's width; row_titles stand before the rows.
     Images may differ in size and channels; transparent ones are laid on white.
     """
     cells = [image for row in rows for image in row]
-    height, width = (max(image.shape[axis] for image in cells) for axis in (1, 2))
-    head = 16 if titles else 0
+    height, width = (max(image.shape[axis] for image in cells) + gap for axis in (1, 2))
+    head = gap + (16 if titles else 0)
+    side = gap + max((math.ceil(_FONT.getlength(title)) + 2 for title in row_titles), default=0)
     columns = max(len(row) for row in rows)
-    sheet = torch.full(
-        (3, head + gap + len(rows) * (height + gap), gap + columns * (width + gap)), 255, dtype=torch.uint8
-    )
+    sheet = torch.full((3, head + len(rows) * height, side + columns * width), 255, dtype=torch.uint8)
     for i, row in enumerate(rows):
         for j, image in enumerate(row):
-            top, left = head + gap + i * (height + gap), gap + j * (width + gap)
+            top, left = head + i * height, side + j * width
             sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = _on_white(image.cpu())
-    return _titled(sheet, titles, width + gap, gap) if titles else sheet
+    marks = [((side + j * width, 2), _cut_to(width - gap, title)) for j, title in enumerate(titles)]
+    marks += [((2, head + i * height + height // 2 - 8), title) for i, title in enumerate(row_titles)]
+    return _written_on(sheet, marks) if marks else sheet
 
 
 def _opened(file: IO[bytes], name: str) -> Image.Image:
@@ -208,16 +238,19 @@ def _on_white(image: Tensor) -> Tensor:
     return (rgba[:3] * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
 
 
-def _titled(sheet: Tensor, titles: Sequence[str], step: int, gap: int) -> Tensor:
-    """Writes the titles along the top, each cut to its column's width."""
+def _cut_to(width: int, title: str) -> str:
+    """As many of a title's letters as fit into so many pixels."""
+    while title and _FONT.getlength(title) > width:
+        title = title[:-1]
+    return title
+
+
+def _written_on(sheet: Tensor, marks: Sequence[tuple[tuple[int, int], str]]) -> Tensor:
+    """The sheet with titles at places (x, y), in pixels from the left and from the top."""
     picture = _to_pillow(sheet)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(11)
-    for column, title in enumerate(titles):
-        shown = title
-        while shown and draw.textlength(shown, font) > step - gap:
-            shown = shown[:-1]
-        draw.text((gap + column * step, 2), shown, fill="black", font=font)
+    for place, title in marks:
+        draw.text(place, title, fill="black", font=_FONT)
     return _to_tensor(picture).contiguous()
 
 

@@ -26,7 +26,9 @@ import tomli_w
 import torch
 
 from translate import __version__, plugins
+from translate.applying.inference import needs_no_input
 from translate.applying.model_file import EXPORT, load_model, read_manifest, write_model_file
+from translate.applying.sampler import Sampler, sheet
 from translate.applying.translator import Translator
 from translate.data import images as pictures
 from translate.data.loading import TrainingData, open_training_data
@@ -40,6 +42,7 @@ from translate.training.progress import Terminal
 from translate.training.trainer import Trainer, timed_steps
 
 SAMPLES = 6
+SHEET = 64
 DEFAULT_EPOCHS = 200
 
 
@@ -215,9 +218,10 @@ class Run:
         if signal is not None:
             self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {folder} --resume.")
             raise SystemExit(128 + signal)
+        use = f"sample {folder} OUTPUT" if needs_no_input(trainer.model) else f"apply {folder} INPUT OUTPUT"
         self.terminal.say(
             f"{self.folder} is trained: {trainer.steps:,} steps in {time_taken} (h:mm:ss).\n"
-            f"Look at {self._sampled}, then: translate apply {folder} INPUT OUTPUT"
+            f"Look at {self._sampled}, then: translate {use}"
         )
         return self.folder
 
@@ -259,24 +263,32 @@ class Run:
         self._mark = replace(self._mark, clock=time.perf_counter())
 
     def _sample(self, trainer: Trainer) -> Path:
-        """Translate the same held-out images as ever into a grid."""
-        held_out = self._held_out
-        with trainer.averages.applied(trainer.model):
-            translator = Translator(trainer.model, trainer.device, trainer.precision)
-            columns, titles = [], []
-            for to, source in translator.routes.items():
-                given = getattr(held_out, source)
-                columns += [given, translator(given, to=to)]
-                titles += [trainer.data.spec[source].title or source, f"to {trainer.data.spec[to].title or to}"]
-                if trainer.data.paired_held_out:
-                    columns.append(getattr(held_out, to))
-                    titles.append("truth")
+        """A grid of the same held-out images as ever, translated; of a model without an input, of the same seeds."""
         path = self.folder / "samples" / f"{trainer.step:09d}.png"
         path.parent.mkdir(exist_ok=True)
+        with trainer.averages.applied(trainer.model):
+            if needs_no_input(trainer.model):
+                sampler = Sampler(trainer.model, trainer.device, trainer.precision, batch=trainer.config.batch)
+                classes = max(1, len(sampler.domain.classes))
+                pictures.save(sheet(sampler, max(1, SHEET // classes) * classes), path)
+            else:
+                self._save_translations(trainer, path)
+        return path
+
+    def _save_translations(self, trainer: Trainer, path: Path) -> None:
+        held_out = self._held_out
+        translator = Translator(trainer.model, trainer.device, trainer.precision)
+        columns, titles = [], []
+        for to, source in translator.routes.items():
+            given = getattr(held_out, source)
+            columns += [given, translator(given, to=to)]
+            titles += [trainer.data.spec[source].title or source, f"to {trainer.data.spec[to].title or to}"]
+            if trainer.data.paired_held_out:
+                columns.append(getattr(held_out, to))
+                titles.append("truth")
         if columns:
             rows = list(zip(*(pictures.as_uint8(column.cpu()) for column in columns), strict=True))
             pictures.save(pictures.grid(rows, titles), path)
-        return path
 
 
 @dataclass(frozen=True)

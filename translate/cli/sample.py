@@ -1,0 +1,82 @@
+"""`translate sample MODEL OUTPUT`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from translate.cli.show import AsJson, as_json
+from translate.errors import UsageError
+
+
+def sample(
+    model: Annotated[str, typer.Argument(help="A run, or a model file.")],
+    output: Annotated[
+        str, typer.Argument(help="Folder for the images; a file name with --grid, --interpolate or --mix.")
+    ],
+    n: Annotated[int, typer.Option("--n", min=1, help="Images of a folder or a grid.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first of these; each next image has the next.")] = 0,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class of the images; several take turns. By default all, for --interpolate and --mix the first."
+        ),
+    ] = None,
+    truncation: Annotated[
+        float, typer.Option(min=0, max=1, help="Nearer to 0: nearer to the mean image; for models with styles.")
+    ] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Images made at once.")] = 64,
+    grid: Annotated[bool, typer.Option("--grid", help="One picture of n images, classes in columns.")] = False,
+    interpolate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEEDS",
+            help="The way between seeds, as 1,2,3,1: a .gif or .webp moves, other files have a row for each pair.",
+        ),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Images of --interpolate from a seed to the next.")] = 8,
+    mix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SEEDS", help="Mix the styles of seeds, as 1,2,3: coarse ones by row, fine ones by column."
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["png", "jpg", "webp", "tiff"] | None, typer.Option(help="Of the files in a folder; by default png.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what exists.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="As in fit.")] = "auto",
+    json: AsJson = False,
+) -> None:
+    """Make images with a trained model that needs no input.
+
+    An image depends on its seed (and class) alone; files are named by it, and those that exist are left alone.
+    """
+    from translate.applying.samples import sample as make_samples
+
+    result = make_samples(
+        model, output,
+        n=n, seed=seed, labels=label or (), truncation=truncation, batch=batch,
+        grid=grid, interpolate=_seeds("--interpolate", interpolate), frames=frames, mix=_seeds("--mix", mix),
+        format=format, overwrite=overwrite, device=device, precision=precision,
+    )  # fmt: skip
+    if json:
+        as_json(dataclasses.asdict(result))
+    print(
+        f"{result.written} written to {output}, {result.skipped} skipped because they exist, in {result.seconds:.1f} s",
+        file=sys.stderr if json else sys.stdout,
+    )
+
+
+def _seeds(flag: str, text: str | None) -> list[int]:
+    """The seeds in "1,2,3"; none if the flag is not given. Raises UsageError."""
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"{flag} {text!r} is no list of seeds; expected whole numbers with commas, as 1,2,3.")
+    return [int(word) for word in words]
