@@ -5,9 +5,23 @@ import torch
 
 from translate import plugins, testing
 
+RESNET, PATCHGAN = "resnet(blocks=1, width=4)", "patchgan(layers=2, width=4)"
 SMALL = {
-    "cyclegan": {"generator": "resnet(blocks=1, width=4)", "discriminator": "patchgan(layers=2, width=4)"},
+    "cgan": {"generator": "dcgan(width=4)", "discriminator": "dcgan(width=4)", "latents": 8},
+    "cut": {"generator": RESNET, "discriminator": PATCHGAN, "patches": 16},
+    "cyclegan": {"generator": RESNET, "discriminator": PATCHGAN},
+    "dcgan": {"generator": "dcgan(width=4)", "discriminator": "dcgan(width=4)", "latents": 8},
+    "fastcut": {"generator": RESNET, "discriminator": PATCHGAN, "patches": 16},
+    "gan": {"generator": "mlp(width=16)", "discriminator": "mlp(width=16)", "latents": 8},
     "pix2pix": {"generator": "unet(width=4)", "discriminator": 'patchgan(layers=2, width=4, norm="batch")'},
+    "stylegan2": {
+        "width": 4,
+        "latents": 8,
+        "style_width": 8,
+        "mapping_layers": 2,
+        "discriminator": "stylegan2(width=4, stddev_group=2, equalized=True)",
+    },
+    "wgan-gp": {"generator": "dcgan(width=4)", "discriminator": 'dcgan(width=4, norm="layer")', "latents": 8},
 }
 
 

@@ -1,4 +1,4 @@
-"""The networks that the built-in models share: ResNet and U-Net generators, PatchGAN and PixelGAN discriminators."""
+"""The networks that the built-in models share: generators, discriminators, and syntheses from random numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 @translate.hookimpl
 def register_networks(register: RegisterNetwork) -> None:
     """Offer the networks by name; their modules are imported here, so that asking for help does not load torch."""
-    from translate_networks.patchgan import patchgan, pixel
-    from translate_networks.resnet import resnet
-    from translate_networks.unet import unet
+    from translate_networks import dcgan, mlp, patchgan, resnet, stylegan2, unet
 
-    register("resnet", resnet, role="generator")
-    register("unet", unet, role="generator")
-    register("patchgan", patchgan, role="discriminator")
-    register("pixel", pixel, role="discriminator")
+    register("resnet", resnet.resnet, role="generator")
+    register("unet", unet.unet, role="generator")
+    register("stylegan2", stylegan2.generator, role="generator")
+    register("patchgan", patchgan.patchgan, role="discriminator")
+    register("multiscale", patchgan.multiscale, role="discriminator")
+    register("pixel", patchgan.pixel, role="discriminator")
+    register("dcgan", dcgan.discriminator, role="discriminator")
+    register("mlp", mlp.discriminator, role="discriminator")
+    register("stylegan2", stylegan2.discriminator, role="discriminator")
+    register("dcgan", dcgan.synthesis, role="synthesis")
+    register("mlp", mlp.synthesis, role="synthesis")

@@ -28,8 +28,10 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
     """
     # Scales in float32 make the kernels keep their statistics in float32; without them the CPU rounds both to bf16.
     scales = None if images.dtype == torch.float32 else _ones(images)
-    if images.is_contiguous() or images.device.type != "cpu":
+    if images.device.type != "cpu":
         return F.instance_norm(images, weight=scales, eps=eps)
+    if images.is_contiguous():  # as lines of pixels: with rows, torch misreads a channels_last gradient of one image
+        return F.instance_norm(images.flatten(2), weight=scales, eps=eps).unflatten(2, images.shape[2:])
     # Of a single image batch norm is instance norm, and its kernel reads channels_last as it lies. But it sums naively:
     # starting from one of the pixels, which changes neither result nor gradient, keeps float32 exact.
     if images.dtype == torch.float32:
@@ -68,6 +70,20 @@ class ReflectionPad(nn.Module):
         """images: (N, C, H, W)."""
         with torch.autocast("cpu", enabled=False):  # autocast on the CPU, and only there, would pad in float32
             return F.pad(images, (self.pixels,) * 4, mode="reflect")
+
+
+class BlurPool(nn.Sequential):
+    """Halve images after a blur, so that shifting an image by a pixel hardly changes what is left of it.
+
+    Zhang: Making Convolutional Networks Shift-Invariant Again, ICML 2019, arXiv:1904.11486; the filter is [1, 2, 1] / 4
+    along both axes, reflected at the borders, as CUT has it. Two means over 2×2 pixels are that filter: they need no
+    weights, and keep dtype and memory format.
+
+    images: (N, C, H, W) with H and W above 1; the result has sides ⌈H / 2⌉ and ⌈W / 2⌉.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(ReflectionPad(1), nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2))
 
 
 def norm_layer(norm: NormName, channels: int) -> nn.Module:

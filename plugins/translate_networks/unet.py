@@ -58,6 +58,17 @@ class UNet(nn.Module):
                 features = torch.cat([skips.pop(), features], 1)
         return features
 
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The images and what the outermost encoders give, four at most and not the innermost one, whose map is small.
+
+        They are what CUT compares of a U-Net; its paper has none. In training each call counts for the running
+        statistics of a batch norm, as `forward` does. images: (N, C, H, W) in [-1, 1].
+        """
+        found = [images]
+        for level, encoder in enumerate(self.encoders[: min(4, len(self.encoders) - 1)]):
+            found.append(encoder(F.leaky_relu(found[-1], 0.2) if level else images))
+        return found
+
 
 def unet(
     in_channels: int,

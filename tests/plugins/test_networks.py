@@ -9,21 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from translate_networks.layers import ReflectionPad, instance_norm
-from translate_networks.patchgan import patchgan, pixel
+from translate.errors import UsageError
+from translate_networks.layers import BlurPool, ReflectionPad, instance_norm
+from translate_networks.patchgan import multiscale, patchgan, pixel
 from translate_networks.resnet import resnet
 from translate_networks.unet import unet
 
+KINDS = ("generator", "discriminator")
 FORMATS = (torch.contiguous_format, torch.channels_last)
 GENERATORS = {
     "resnet": lambda: resnet(3, 3, blocks=2, width=8),
     "resnet-resize": lambda: resnet(3, 3, blocks=1, width=8, upsample="resize", norm="batch", dropout=0.5),
+    "resnet-antialias": lambda: resnet(3, 3, blocks=1, width=8, antialias=True),
     "unet": lambda: unet(3, 3, size=32, width=8),
     "unet-instance": lambda: unet(3, 3, size=64, downs=3, width=8, norm="instance"),
 }
 DISCRIMINATORS = {
     "patchgan": lambda: patchgan(3, width=8),
     "patchgan-batch": lambda: patchgan(3, layers=2, width=8, norm="batch"),
+    "patchgan-antialias": lambda: patchgan(3, layers=2, width=8, antialias=True),
+    "multiscale": lambda: multiscale(3, size=32, layers=2, width=8),
     "pixel": lambda: pixel(3, width=8),
 }
 ALL = GENERATORS | DISCRIMINATORS
@@ -45,7 +50,9 @@ def images(*shape, memory_format=torch.contiguous_format):
         (lambda: resnet(3, 3, blocks=6), 7_837_699),
         (lambda: unet(3, 3, size=256), 54_413_955),
         (lambda: unet(3, 3, size=128), 41_828_995),
+        (lambda: resnet(3, 3, antialias=True), 11_378_179),
         (lambda: patchgan(3), 2_764_737),
+        (lambda: patchgan(3, antialias=True), 2_764_737),
         (lambda: patchgan(6, norm="batch"), 2_768_705),
     ],
 )
@@ -108,9 +115,9 @@ def test_unet_skips_carry_the_encoders_features():
     assert torch.allclose(network(scene), expected)
 
 
-@pytest.mark.parametrize(("layers", "patch"), [(1, 16), (2, 34), (3, 70)])
-def test_patchgan_sees_patches_of_the_stated_size(layers, patch):
-    network = patchgan(1, layers=layers, width=2, norm="none")
+@pytest.mark.parametrize(("layers", "antialias", "patch"), [(1, 0, 16), (2, 0, 34), (3, 0, 70), (1, 1, 18), (3, 1, 84)])
+def test_patchgan_sees_patches_of_the_stated_size(layers, antialias, patch):
+    network = patchgan(1, layers=layers, width=2, norm="none", antialias=bool(antialias))
     scene = images(1, 1, 128, 128).requires_grad_()
     logits = network(scene)
     middle = logits.shape[-1] // 2
@@ -120,8 +127,45 @@ def test_patchgan_sees_patches_of_the_stated_size(layers, patch):
     assert columns.max() - columns.min() + 1 == patch
 
 
-def test_patchgan_gives_a_map_of_logits():
-    assert patchgan(3, width=4)(images(2, 3, 256, 128)).shape == (2, 1, 30, 14)
+@pytest.mark.parametrize("antialias", [False, True])
+def test_patchgan_gives_a_map_of_logits(antialias):
+    assert patchgan(3, width=4, antialias=antialias)(images(2, 3, 256, 128)).shape == (2, 1, 30, 14)
+
+
+@pytest.mark.parametrize("make", [patchgan, pixel])
+def test_discriminators_give_as_many_scores_as_asked_for(make):
+    assert make(3, out_channels=5, width=4)(images(2, 3, 32, 32)).shape[:2] == (2, 5)
+
+
+def test_multiscale_judges_the_image_and_its_halves():
+    network = multiscale(3, size=64, scales=3, layers=1, width=4, out_channels=2)
+    scene = images(2, 3, 64, 64)
+    scores = network(scene)
+    assert scores.shape == (2, 6, 30, 30)
+    half = F.avg_pool2d(scene, 3, 2, padding=1, count_include_pad=False)
+    assert torch.equal(scores[:, :2], network.scales[0](scene))
+    assert torch.equal(scores[:, 2:4], F.interpolate(network.scales[1](half), size=(30, 30)))
+
+
+def test_multiscale_weighs_every_scale_the_same_in_a_mean():
+    network = multiscale(3, size=64, scales=3, layers=1, width=4)
+    for number, discriminator in enumerate(network.scales):
+        nn.init.zeros_(discriminator[-1].weight)
+        nn.init.constant_(discriminator[-1].bias, 10.0**number)
+    assert network(images(1, 3, 64, 64)).mean().item() == pytest.approx(111 / 3)
+
+
+def test_multiscale_judges_constant_images_alike_at_every_scale():
+    network = multiscale(3, size=32, layers=1, width=4, norm="none")
+    network.scales[1].load_state_dict(network.scales[0].state_dict())
+    middle = network(torch.full((1, 3, 64, 64), 0.3))[0, :, 15, 15]
+    assert middle[0].item() == pytest.approx(middle[1].item(), rel=1e-5)
+
+
+def test_multiscale_names_the_least_size():
+    with pytest.raises(UsageError, match="48 pixels or more; got 32"):
+        multiscale(3, size=32)
+    assert multiscale(3, size=48, width=2)(images(1, 3, 48, 48)).shape == (1, 2, 4, 4)
 
 
 def test_pixel_judges_each_pixel_alone():
@@ -175,6 +219,19 @@ def test_instance_norm_has_correct_derivatives_of_both_orders(memory_format):
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_instance_norm_takes_a_gradient_of_either_format(batch, memory_format):
+    scene = images(batch, 5, 8, 8, memory_format=memory_format).requires_grad_()
+    gradient = images(batch, 5, 8, 8)
+    rows = gradient.flatten(2).transpose(1, 2).contiguous()  # (N, pixels, C), as of features taken by position
+    expected, found = (
+        torch.autograd.grad(instance_norm(scene), scene, each)[0]
+        for each in (gradient, rows.transpose(1, 2).unflatten(2, (8, 8)))
+    )
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_instance_norm_of_constant_images_is_zero(dtype, memory_format):
     flat = torch.full((2, 3, 64, 64), 100.3, dtype=dtype).to(memory_format=memory_format).requires_grad_()
@@ -203,6 +260,81 @@ def test_reflection_keeps_dtype_and_format_under_autocast(memory_format):
     assert torch.equal(padded.float(), F.pad(scene.float(), (2, 2, 2, 2), mode="reflect"))
 
 
+def test_blur_pool_keeps_constant_images_and_halves_sides():
+    pooled = BlurPool()(torch.full((1, 2, 9, 6), 0.7))
+    assert pooled.shape == (1, 2, 5, 3)
+    assert torch.allclose(pooled, torch.tensor(0.7))
+
+
+def test_blur_pool_has_the_filter_of_the_paper():
+    assert torch.equal(impulse_response(BlurPool(), 8, 4, along="input"), outer(1, 2, 1) / 16)
+
+
+def test_antialiased_resnet_doubles_with_the_filter_of_the_paper():
+    network = resnet(3, 3, blocks=1, width=4, antialias=True)
+    doubling, _ = (layer for layer in network.layers if isinstance(layer, nn.Upsample))
+    assert torch.equal(impulse_response(doubling, 4, 8, along="output"), outer(1, 3, 3, 1) / 16)
+    assert torch.equal(doubling(torch.ones(1, 1, 4, 4)), torch.ones(1, 1, 8, 8))
+
+
+def outer(*taps):
+    return torch.tensor(taps, dtype=torch.float32).outer(torch.tensor(taps, dtype=torch.float32))
+
+
+def impulse_response(layer, side, other, *, along):
+    """What one pixel inside takes from the input's pixels, or gives to the output's; without the zeros around it."""
+    scene = torch.zeros(1, 1, side, side)
+    if along == "input":
+        matrix = torch.autograd.functional.jacobian(layer, scene)[0, 0, other // 2, other // 2, 0, 0]
+    else:
+        scene[..., side // 2, side // 2] = 1
+        matrix = layer(scene)[0, 0]
+    rows, columns = (matrix.sum(axis).nonzero().flatten() for axis in (1, 0))
+    return matrix[rows][:, columns]
+
+
+@pytest.mark.parametrize("norm", ["instance", "none"])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_resnet_encodes_as_its_layers_do(norm, antialias):
+    network = resnet(3, 3, blocks=4, width=4, norm=norm, antialias=antialias)
+    scene = images(2, 3, 16, 16)
+    blocks = [place for place, layer in enumerate(network.layers) if hasattr(layer, "layers")]
+    convolutions = [place for place, layer in enumerate(network.layers) if isinstance(layer, nn.Conv2d)]
+    found = network.encode(scene)
+    for place, features in zip([0, *convolutions[1:3], blocks[0], blocks[2]], found, strict=True):
+        assert torch.equal(features, network.layers[: place + 1](scene))
+    assert [features.shape[2] for features in found] == ([22, 16, 8, 4, 4] if antialias else [22, 8, 4, 4, 4])
+
+
+def test_antialiased_resnet_encodes_at_the_places_of_the_reference():
+    with torch.device("meta"):
+        assert resnet(3, 3, antialias=True).levels == [0, 4, 8, 12, 16]
+
+
+def test_resnet_encodes_without_the_layers_that_follow():
+    network = resnet(3, 3, blocks=3, width=4)
+    for layer in network.layers[network.levels[-1] + 1 :]:
+        layer.register_forward_hook(lambda *_: pytest.fail("ran too far"))
+    assert len(network.encode(images(1, 3, 8, 8))) == 5
+    assert len(resnet(3, 3, blocks=1, width=4).encode(images(1, 3, 8, 8))) == 4
+
+
+def test_unet_encodes_as_its_encoders_do():
+    network = unet(3, 3, size=64, width=4, norm="none")
+    scene = images(2, 3, 64, 64)
+    found = network.encode(scene)
+    assert [tuple(features.shape[1:]) for features in found] == [
+        (3, 64, 64),
+        (4, 32, 32),
+        (8, 16, 16),
+        (16, 8, 8),
+        (32, 4, 4),
+    ]
+    assert torch.equal(found[0], scene)
+    assert torch.equal(found[2], network.encoders[1](F.leaky_relu(network.encoders[0](scene), 0.2)))
+    assert len(unet(3, 3, size=8, width=4).encode(images(1, 3, 8, 8))) == 3
+
+
 @pytest.mark.parametrize("make", ALL.values(), ids=ALL)
 def test_bf16_stays_close_to_fp32(make):
     network = make().eval().to(memory_format=torch.channels_last)
@@ -228,16 +360,13 @@ def test_plugin_offers_its_networks_without_importing_torch():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_plugin_offers_four_networks():
+def test_plugin_says_of_each_network_what_it_is():
     import translate_networks
 
     offered = {}
-    translate_networks.register_networks(lambda name, factory, *, role: offered.update({name: (factory, role)}))
-    assert {name: role for name, (_, role) in offered.items()} == {
-        "resnet": "generator",
-        "unet": "generator",
-        "patchgan": "discriminator",
-        "pixel": "discriminator",
-    }
-    for factory, _ in offered.values():
+    translate_networks.register_networks(lambda name, factory, *, role: offered.update({(role, name): factory}))
+    generators, discriminators = ({name for role, name in offered if role == kind} for kind in KINDS)
+    assert {"resnet", "unet"} <= generators
+    assert {"patchgan", "multiscale", "pixel"} <= discriminators
+    for factory in offered.values():
         assert inspect.getdoc(factory).splitlines()[0]

@@ -1,0 +1,215 @@
+"""CUT and FastCUT: a patch of the translation shall tell which patch of the source it was made of; one way, no pairs.
+
+Park, Efros, Zhang, Zhu: Contrastive Learning for Unpaired Image-to-Image Translation, ECCV 2020, arXiv:2007.15651.
+As in the authors' code, and not in the paper's equations: PatchNCE is a mean over levels and positions, where eq. 3
+sums; CUT takes the mean of its two PatchNCE losses, where eq. 5 sums; keys get no gradient; the discriminator's loss is
+halved. Deviations: FastCUT mirrors each image by chance, not the whole batch; the learning rate decays with every step
+rather than every epoch; an average of the generator's weights is kept for inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+import translate
+from translate import Adam, Discriminators, Generators, LinearDecay, LossName, NetworkSpec, losses, networks
+from translate.errors import UsageError
+from translate_networks.layers import initialize
+
+TEMPERATURE = 0.07  # τ of eq. 2
+EMBEDDING = 256  # numbers that stand for a patch
+
+
+class CUTConfig(translate.ModelConfig):
+    """Unpaired translation from domain a to domain b; the defaults are those of the authors."""
+
+    generator: NetworkSpec = Field(
+        'resnet(blocks=9, antialias=True, init="xavier")', description="Network of the generator; it has an encoder."
+    )
+    discriminator: NetworkSpec = Field(
+        'patchgan(layers=3, antialias=True, init="xavier")', description="Network of the discriminator."
+    )
+    adversarial: LossName = Field("lsgan", description="Adversarial loss.")
+    lambda_nce: float = Field(1.0, ge=0, description="Weight of the contrastive loss (PatchNCE).")
+    patches: int = Field(256, ge=2, description="Patches of an image that are compared, at each level of the encoder.")
+    learning_rate: float = Field(2e-4, gt=0, description="Of Adam, for all networks; decays to 0 late in the run.")
+
+
+class FastCUTConfig(CUTConfig):
+    """CUT for shorter runs: no identity loss, more weight on the other, mirrored inputs."""
+
+    lambda_nce: float = Field(10.0, ge=0, description="Weight of the contrastive loss (PatchNCE).")
+
+
+class Translated(NamedTuple):
+    """(N, C, H, W) in [-1, 1]; `same_b` is what the generator makes of images of b."""
+
+    fake_b: Tensor
+    same_b: Tensor
+
+
+class Mirrored(NamedTuple):
+    """fake_b: (N, C, H, W) in [-1, 1], made of images of which some were mirrored; which ones: bool (N,)."""
+
+    fake_b: Tensor
+    mirrored: Tensor
+
+
+class Contrastive(translate.Model[CUTConfig]):
+    """What CUT and FastCUT share: the networks, the discriminator's side of the game, and PatchNCE."""
+
+    data = translate.Unpaired("a", "b")
+    averaged = ("generator",)
+    decay: ClassVar[LinearDecay]
+
+    def __init__(self, config: CUTConfig, spec: translate.Spec) -> None:
+        super().__init__(config, spec)
+        if spec.a.channels != spec.b.channels:
+            raise UsageError(
+                f"{self.name} encodes sources and translations alike, so both domains need as many channels; there are "
+                f"{spec.a.channels} and {spec.b.channels}. Convert the images of one, or take another model."
+            )
+        self.generator = networks.generator(config.generator, spec.a, spec.b)
+        self.discriminator = networks.discriminator(config.discriminator, spec.b)
+        self.heads = projection_heads(self.generator, spec.a, config.generator)
+        self.adversarial = losses.adversarial(config.adversarial)
+
+    def players(self) -> Iterator[translate.Player]:
+        adam = Adam(self.config.learning_rate, (0.5, 0.999))
+        penalties = self.adversarial.penalties(self.penalty)
+        yield Discriminators([self.discriminator], self.discriminator_loss, adam, self.decay, penalties=penalties)
+        yield Generators([self.generator, self.heads], self.generator_loss, adam, self.decay)
+
+    def discriminator_loss(
+        self, batch: translate.Pair, fakes: Translated | Mirrored
+    ) -> tuple[translate.Terms, translate.Terms]:
+        """Half of eq. 1."""
+        real, fake = networks.together(self.discriminator, batch.b, fakes.fake_b)
+        terms = {"adversarial": 0.5 * self.adversarial.discriminator(real, fake)}
+        return terms, {"real_sign": self.adversarial.real_sign(real)}
+
+    def penalty(self, batch: translate.Pair, fakes: Translated | Mirrored) -> translate.Terms:
+        """What the adversarial loss asks of the discriminator besides, if anything; lsgan does not."""
+        return {"penalty": self.adversarial.penalize(self.discriminator, batch.b, fakes.fake_b)}
+
+    def generator_loss(self, batch: translate.Pair, fakes: Any) -> translate.Terms:
+        """Eq. 5, in two ways."""
+        raise NotImplementedError
+
+    def patch_nce(self, queries: list[Tensor], keys: list[Tensor]) -> Tensor:
+        """Eq. 3, as a mean over images, levels and positions: is each translated patch most like its source?
+
+        queries, keys: features of translations and of their sources, (N, C_i, H_i, W_i) for each level. The same
+        positions are compared in every image, chosen anew for each level and call.
+        """
+        found = []
+        for head, query, key in zip(self.heads, queries, keys, strict=True):
+            order = torch.rand(query[0, 0].numel(), device=query.device).argsort()
+            positions = order[: self.config.patches]
+            found.append(info_nce(embed(head, query, positions), embed(head, key, positions).detach()))
+        return torch.stack(found).mean()
+
+    def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
+        fake: Tensor = self.generator(images)
+        return fake
+
+
+class CUT(Contrastive):
+    """Unpaired, one way: patches of source and translation compared by contrast. Park et al. 2020."""
+
+    name = "cut"
+    decay = LinearDecay(start=0.5)
+
+    def forward(self, batch: translate.Pair) -> Translated:
+        return Translated(*networks.together(self.generator, batch.a, batch.b))
+
+    def generator_loss(self, batch: translate.Pair, fakes: Translated) -> translate.Terms:
+        """Eq. 5 with λ_X = λ_Y = λ / 2: the second loss keeps images of b as they are."""
+        weight = self.config.lambda_nce / 2
+        return {
+            "adversarial": self.adversarial.fool(self.discriminator, batch.b, fakes.fake_b),
+            "nce": weight * self.patch_nce(encode(self.generator, fakes.fake_b), encode(self.generator, batch.a)),
+            "nce_identity": weight
+            * self.patch_nce(encode(self.generator, fakes.same_b), encode(self.generator, batch.b)),
+        }
+
+
+class FastCUT(Contrastive):
+    """CUT for shorter runs: no identity loss, mirrored inputs. Park et al. 2020."""
+
+    name = "fastcut"
+    Config = FastCUTConfig
+    decay = LinearDecay(start=0.75)  # 150 epochs of 200, as the authors have it
+
+    def forward(self, batch: translate.Pair) -> Mirrored:
+        mirrored = torch.rand(len(batch.a), device=batch.a.device) < 0.5
+        return Mirrored(self.generator(mirror(batch.a, mirrored)), mirrored)
+
+    def generator_loss(self, batch: translate.Pair, fakes: Mirrored) -> translate.Terms:
+        """Eq. 5 with λ_Y = 0, and queries that are mirrored back: mirroring shall commute with translating."""
+        queries = [mirror(features, fakes.mirrored) for features in encode(self.generator, fakes.fake_b)]
+        return {
+            "adversarial": self.adversarial.fool(self.discriminator, batch.b, fakes.fake_b),
+            "nce": self.config.lambda_nce * self.patch_nce(queries, encode(self.generator, batch.a)),
+        }
+
+
+def projection_heads(generator: nn.Module, source: translate.DomainSpec, spec: str) -> nn.ModuleList:
+    """H of eq. 3: for each level of the generator's encoder a network with a hidden layer, (…, C_i) to (…, EMBEDDING).
+
+    spec: how the user named the generator. Raises UsageError if it has no encoder.
+    """
+    if not hasattr(generator, "encode"):
+        raise UsageError(
+            f"The generator {spec!r} has no encoder whose features could be compared; take one that has, as 'resnet' "
+            f"and 'unet' do."
+        )
+    # On the meta device there are shapes alone: no arithmetic, no random numbers, no running statistics.
+    images = torch.zeros(1, source.channels, source.size, source.size, device="meta")
+    levels = encode(deepcopy(generator).to("meta").eval(), images)
+    heads = nn.ModuleList(
+        nn.Sequential(nn.Linear(level.shape[1], EMBEDDING), nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING))
+        for level in levels
+    )
+    initialize(heads, "xavier")
+    return heads
+
+
+def encode(generator: nn.Module, images: Tensor) -> list[Tensor]:
+    """The features of a generator's encoder, (N, C_i, H_i, W_i) for each level."""
+    levels: list[Tensor] = generator.encode(images)  # type: ignore[operator]  # nn.Module does not know its methods
+    return levels
+
+
+def embed(head: nn.Module, features: Tensor, positions: Tensor) -> Tensor:
+    """Unit vectors (N, positions, EMBEDDING) that stand for the patches at these positions of (N, C, H, W)."""
+    # The gradient of this gather is laid out by channels; as rows of features, torch's batch norm could misread it.
+    patches = features.flatten(2).index_select(2, positions).transpose(1, 2)  # (N, positions, C)
+    return F.normalize(head(patches), dim=2)
+
+
+def info_nce(queries: Tensor, keys: Tensor) -> Tensor:
+    """Eq. 2, as a mean: −log of the share of exp(v·v⁺ / τ) in the sum over all keys of the same image.
+
+    queries, keys: unit vectors (N, positions, EMBEDDING); the key at a query's own position is v⁺, the others are v⁻.
+    """
+    similarities = (queries @ keys.transpose(1, 2)).float() / TEMPERATURE  # (N, query, key)
+    return (similarities.logsumexp(2) - similarities.diagonal(dim1=1, dim2=2)).mean()
+
+
+def mirror(images: Tensor, which: Tensor) -> Tensor:
+    """Images or features (N, C, H, W), those of `which`, bool (N,), mirrored left to right."""
+    return torch.where(which[:, None, None, None], images.flip(3), images)
+
+
+@translate.hookimpl
+def register_models(register: Callable[[type[translate.Model[Any]]], None]) -> None:
+    register(CUT)
+    register(FastCUT)
