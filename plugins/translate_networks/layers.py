@@ -31,7 +31,7 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
     if images.device.type != "cpu":
         return F.instance_norm(images, weight=scales, eps=eps)
     if images.is_contiguous():  # as lines of pixels: with rows, torch misreads a channels_last gradient of one image
-        return F.instance_norm(images.flatten(2), weight=scales, eps=eps).unflatten(2, images.shape[2:])
+        return F.instance_norm(images.flatten(2), weight=scales, eps=eps).view_as(images)
     # Of a single image batch norm is instance norm, and its kernel reads channels_last as it lies. But it sums naively:
     # starting from one of the pixels, which changes neither result nor gradient, keeps float32 exact.
     if images.dtype == torch.float32:

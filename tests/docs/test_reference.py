@@ -30,3 +30,11 @@ def test_the_command_line_page_is_what_the_commands_print():
     script = Path(__file__).with_name("refresh.py")
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"run `python tests/docs/refresh.py`\n{done.stderr}"
+
+
+def test_every_model_has_a_page_that_the_table_names():
+    table = PAGES["models.md"].read_text(encoding="utf-8")
+    for name, distribution in plugins.model_names().items():
+        if distribution == plugins.DISTRIBUTION:
+            assert f"{name}.md" in PAGES, f"docs/models/{name}.md is missing"
+            assert f"(models/{name}.md)" in table

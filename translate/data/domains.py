@@ -71,10 +71,10 @@ class Spec(Mapping[str, DomainSpec]):
         return self._domains[name]
 
     def __getattr__(self, name: str) -> DomainSpec:
-        try:
-            return self.__dict__["_domains"][name]  # type: ignore[no-any-return]
-        except KeyError:
-            raise AttributeError(f"no domain {name!r}; there are: {', '.join(self)}") from None
+        domains: dict[str, DomainSpec] = self.__dict__.get("_domains", {})  # none yet while it is being copied
+        if name not in domains:
+            raise AttributeError(f"no domain {name!r}; there are: {', '.join(domains)}")
+        return domains[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._domains)
