@@ -39,6 +39,7 @@ _HOMES = {
     "Unpaired": "data.domains",
     "UsageError": "errors",
     "apply": "applying.folder",
+    "evaluate": "evaluating.evaluation",
     "fit": "training.run",
     "hookimpl": "hookspecs",
     "load": "applying.translator",
@@ -73,6 +74,7 @@ __all__ = [
     "Unpaired",
     "UsageError",
     "apply",
+    "evaluate",
     "fit",
     "hookimpl",
     "load",
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from translate.data.datasets import Dataset
     from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired
     from translate.errors import TranslateError, UsageError
+    from translate.evaluating.evaluation import evaluate
     from translate.hookspecs import hookimpl
     from translate.losses import AdversarialLoss, LossName
     from translate.model import Model, ModelConfig

@@ -34,7 +34,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from translate.data.domains import DomainSpec
 from translate.errors import UsageError, did_you_mean
 
-ROLES = ("generator", "discriminator", "synthesis", "features")
+ROLES = {
+    "generator": "generator",
+    "discriminator": "discriminator",
+    "synthesis": "generator from noise",
+    "features": "network of features",
+}
+"""The roles of networks, and what a network of each is called."""
 GIVEN = ("in_channels", "out_channels", "size")
 
 

@@ -199,16 +199,18 @@ def networks(role: str) -> Registry[Network]:
     """Registered networks of one of the `ROLES`."""
     from translate.networks import ROLES, Network
 
+    wanted = role
+
     def make(registry: Registry[Network], owner: str) -> Callable[..., None]:
         def register(name: str, factory: Callable[..., Any], *, role: str) -> None:
             if role not in ROLES:
                 raise PluginError(f"{owner} registers {name!r} with role {role!r}; expected one of {', '.join(ROLES)}.")
-            if role == registry.kind:
+            if role == wanted:
                 registry.add(name, Network(name, factory), owner)
 
         return register
 
-    return _collect(role, "register_networks", make)
+    return _collect(ROLES[role], "register_networks", make)
 
 
 @cache

@@ -61,9 +61,11 @@ def _print_networks(json: bool) -> None:
     if json:
         as_json(networks | {"losses": losses})
         return
+    from translate.networks import ROLES
+
     for role in CHANNELS:
         rows = [_network_cells(each) for each in networks[role]]
-        table((role, "parameters", "stride", "options", "about"), rows)
+        table((ROLES[role], "parameters", "stride", "options", "about"), rows)
         print()
     table(("adversarial loss", "about"), [(loss["name"], loss["about"]) for loss in losses])
 

@@ -92,7 +92,7 @@ def evaluate(
 
     a and b, or data (and swap): images of the two domains of a model that translates; images: of a model without
     inputs. All are understood as `fit` understands them; held-out images are used where there are any, otherwise all.
-    Without any of these, the held-out images of the run.
+    Without any of these, the held-out images of the run; of a model without inputs that held none out, all.
     to: the domain to translate to, by default the model's first. n: images to make without inputs, by default 2,048,
     of the seeds from `seed` on, with classes in the proportion of the real ones.
     features: a registered network of features, or "none"; by default efficientnet if its weights are installed.
@@ -279,6 +279,8 @@ def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[str, Ent
 
 def _sample(sampler: Sampler, domain: Domain, n: int, seed: int, measuring: Measuring, notes: list[str]) -> None:
     """Measure every real image, and then n images of the model, in the same proportion of classes."""
+    if not domain.held_out:
+        notes.append(f"None of the real images is held out: they are all of those in {domain.location}.")
     reader = _Reader(domain, sampler.domain, sampler.domain.size)
     labels: list[int] = []
     for entries, images in reader.batches(sampler.batch):

@@ -143,11 +143,12 @@ class Step:
             for seat in self.seats:
                 for network in _callable(seat.player.networks):
                     network.register_forward_hook(_to_float)
-        judges = [seat for seat in self.seats if isinstance(seat.player, Discriminators)]
-        if augment and not judges:
-            raise UsageError(f"--discriminator-augment {augment}: the model {model.name!r} has no discriminator.")
-        for seat in judges if augment else []:
-            seat.augment(DiscriminatorAugment(augment, device))
+        if augment is not None:
+            judges = [seat for seat in self.seats if isinstance(seat.player, Discriminators)]
+            if not judges:
+                raise UsageError(f"--discriminator-augment {augment}: the model {model.name!r} has no discriminator.")
+            for seat in judges:
+                seat.augment(DiscriminatorAugment(augment, device))
 
     def play(self, batch: Any, step: int, progress: float) -> None:
         """Play step number `step` (from 0) on a batch of the model's declaration; progress in [0, 1]."""
