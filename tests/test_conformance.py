@@ -25,9 +25,28 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="module", params=sorted(plugins.model_names()))
+STYLE = {"generator": "stylegan2(width=4, downs=2, blocks=1)"}
+VARIANTS = {
+    "cyclegan by style": ("cyclegan", STYLE | {"discriminator": "stylegan2(width=4)"}),
+    "cut by style": ("cut", SMALL["cut"] | STYLE),
+    "pix2pix by style": ("pix2pix", SMALL["pix2pix"] | STYLE),
+    "cyclegan, relativistic": ("cyclegan", SMALL["cyclegan"] | {"adversarial": "relativistic"}),
+    "cut, wgan": ("cut", SMALL["cut"] | {"adversarial": "wgan(penalty=1)"}),
+    "pix2pix, multiscale hinge": (
+        "pix2pix",
+        SMALL["pix2pix"] | {"discriminator": "multiscale(layers=1, width=4)", "adversarial": "hinge"},
+    ),
+    "cgan, projection": ("cgan", SMALL["cgan"] | {"conditioning": "projection"}),
+    "gan, minimax": ("gan", SMALL["gan"] | {"adversarial": "minimax"}),
+}
+"""Parts that can be exchanged, in a model that did not bring them."""
+CASES = {name: (name, options) for name, options in SMALL.items()} | VARIANTS
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
 def case(request, tmp_path_factory):
-    return testing.Case(request.param, tmp_path_factory.mktemp(request.param), **SMALL.get(request.param, {}))
+    name, options = CASES[request.param]
+    return testing.Case(name, tmp_path_factory.mktemp(name), **options)
 
 
 @pytest.mark.parametrize("check", testing.CHECKS, ids=lambda check: check.__name__)

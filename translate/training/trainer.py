@@ -154,9 +154,10 @@ def _check_fits(model: Model[Any], config: FitConfig) -> None:
     at_once = config.batch // config.micro_batches
     smallest = max(getattr(module, "smallest_batch", 1) for module in model.modules())
     if at_once < smallest:
+        parts = f" in {config.micro_batches} parts" if config.micro_batches > 1 else ""
         raise UsageError(
-            f"The networks of {model.name} compare the images of a batch and need {smallest} at once; "
-            f"--batch {config.batch} in {config.micro_batches} parts gives {at_once}. Raise --batch."
+            f"The networks of {model.name} compare the images of a batch and need {smallest} at once, more than "
+            f"--batch {config.batch}{parts} gives; raise --batch."
         )
 
 
