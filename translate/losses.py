@@ -93,7 +93,7 @@ def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
     import torch
 
     shares = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
-    norms: Tensor = input_gradients(judge, torch.lerp(fake, real, shares)).norm(dim=1)
+    norms: Tensor = input_gradients(judge, fake + shares * (real - fake)).norm(dim=1)
     return (norms - 1).square().mean()
 
 
