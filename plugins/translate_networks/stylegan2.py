@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from translate.errors import UsageError
-from translate_networks.layers import Positive
+from translate_networks.layers import InstanceNorm, Positive
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU, as the papers have it
@@ -196,7 +196,11 @@ class Noise(nn.Module):
 
 
 class StyledLayer(nn.Module):
-    """A 3×3 modulated convolution, noise where `side` states the result's, and a leaky ReLU."""
+    """A 3×3 modulated convolution, noise where `side` states the result's, and a leaky ReLU.
+
+    norm: bring channels to mean 0 and variance 1 by their own statistics instead of demodulating them, which does so by
+    those that are to be expected, and leaves the mean.
+    """
 
     def __init__(
         self,
@@ -207,14 +211,19 @@ class StyledLayer(nn.Module):
         side: int | None = None,
         gain: float = GAIN,
         up: bool = False,
+        norm: bool = False,
         equalized: bool = True,
     ) -> None:
         super().__init__()
-        self.convolution = ModulatedConvolution(inputs, outputs, 3, styles, gain=gain, up=up, equalized=equalized)
+        self.convolution = ModulatedConvolution(
+            inputs, outputs, 3, styles, gain=gain, up=up, demodulate=not norm, equalized=equalized
+        )
+        self.norm = InstanceNorm() if norm else nn.Identity()
         self.noise = nn.Identity() if side is None else Noise(side)
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
-        return F.leaky_relu(self.noise(self.convolution(features, style)), SLOPE, inplace=True)
+        features = self.noise(self.norm(self.convolution(features, style)))
+        return F.leaky_relu(features, SLOPE, inplace=True)
 
 
 class MinibatchStddev(nn.Module):
@@ -409,9 +418,10 @@ class StyleGenerator(nn.Module):
     """Translates images by a synthesis that starts from an encoder's features instead of a constant.
 
     The encoder's mean features give the one style of all layers, and its features of every size are added to the
-    synthesis's, so that the content stays where it is. There is no noise: a translation is a function of its source.
-    Nothing is equalised, since translators train with rates near 2e-4: in 200 such steps of four images of 64 pixels
-    the network learned to copy them to an L1 distance of 0.07, with an equalised rate to 0.16.
+    synthesis's, so that the content stays where it is. Deviations from StyleGAN2: there is no noise, since a
+    translation shall be a function of its source; layers that double the sides have instance norm instead of
+    demodulation, without which the network learned from mostly white images to paint nothing but white, and stayed
+    there; no rate is equalised, since translators train with rates near 2e-4, at which that made learning to copy slow.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, width: int, downs: int, blocks: int) -> None:
@@ -423,7 +433,7 @@ class StyleGenerator(nn.Module):
         self.decoder = nn.ModuleList()
         for outer, inner in pairwise(widths):
             self.encoder.append(Convolution(outer, inner, 3, down=True, equalized=False))
-            up = StyledLayer(inner, outer, styles, gain=GAIN * HALF, up=True, equalized=False)
+            up = StyledLayer(inner, outer, styles, gain=1.0, up=True, norm=True, equalized=False)
             self.decoder.insert(0, up)
         self.style = Linear(deepest, styles, gain=GAIN, equalized=False)
         self.blocks = nn.ModuleList(ResidualStyled(deepest, styles) for _ in range(blocks))
