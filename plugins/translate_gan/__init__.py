@@ -54,7 +54,7 @@ class GAN(translate.Model[GANConfig]):
     preset = {"size": 28, "batch": 64, "augment": "none"}  # noqa: RUF012  frozen by contract
     averaged = ("generator",)
     fresh_outputs = True
-    couples_batch = True  # random latents; in the others batch norm, too
+    couples_batch = True  # batch norm, and random latents
     betas: ClassVar[tuple[float, float]] = (0.5, 0.999)
     """Of Adam."""
 

@@ -2,8 +2,8 @@
 
 Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio: Generative Adversarial Nets, NIPS 2014,
 arXiv:1406.2661, section 5. Deviations, as nearly all have had them since DCGAN: LeakyReLU for the generator's ReLU and
-the discriminator's maxout, no dropout, tanh at the end. Weights start as in He, Zhang, Ren, Sun: Delving Deep into
-Rectifiers, ICCV 2015, arXiv:1502.01852, eq. 15, so that any width starts alike.
+the discriminator's maxout, no dropout, tanh at the end, and batch norm between the generator's layers, without which
+images stay speckled for long.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from itertools import pairwise
 
 from torch import nn
 
-from translate_networks.layers import Positive
+from translate_networks.layers import Positive, initialize
 
-SLOPE = 0.2
+
+class MLPSynthesis(nn.Sequential):
+    """Its batch norm sees one value a unit and image."""
+
+    smallest_batch = 2
 
 
 def synthesis(
@@ -25,10 +29,13 @@ def synthesis(
     Takes latents (N, in_channels), gives images (N, out_channels, size, size) in [-1, 1]. layers: the hidden ones, of
     `width` units each.
     """
-    shape = (out_channels, size, size)
-    return nn.Sequential(
-        *_perceptron(in_channels, width, layers, out_channels * size**2), nn.Tanh(), nn.Unflatten(1, shape)
-    )
+    modules: list[nn.Module] = []
+    for before, after in pairwise([in_channels, *[width] * layers]):
+        modules += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.LeakyReLU(0.2, inplace=True)]
+    image = nn.Unflatten(1, (out_channels, size, size))
+    network = MLPSynthesis(*modules, nn.Linear(width, out_channels * size**2), nn.Tanh(), image)
+    initialize(network)
+    return network
 
 
 def discriminator(
@@ -39,16 +46,9 @@ def discriminator(
     Takes images (N, in_channels, size, size), gives scores (N, out_channels). layers: the hidden ones, of `width`
     units each.
     """
-    return nn.Sequential(nn.Flatten(), *_perceptron(in_channels * size**2, width, layers, out_channels))
-
-
-def _perceptron(inputs: int, width: int, layers: int, outputs: int) -> list[nn.Module]:
-    """Linear layers with LeakyReLU between them."""
-    widths = [inputs, *[width] * layers, outputs]
     modules: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        linear = nn.Linear(before, after)
-        nn.init.kaiming_normal_(linear.weight, SLOPE)
-        nn.init.zeros_(linear.bias)
-        modules += [linear, nn.LeakyReLU(SLOPE, inplace=True)]
-    return modules[:-1]
+    for before, after in pairwise([in_channels * size**2, *[width] * layers]):
+        modules += [nn.Linear(before, after), nn.LeakyReLU(0.2, inplace=True)]
+    network = nn.Sequential(nn.Flatten(), *modules, nn.Linear(width, out_channels))
+    initialize(network)
+    return network

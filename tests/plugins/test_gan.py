@@ -113,7 +113,7 @@ def test_concatenation_puts_the_label_beside_every_pixel_and_beside_the_latents(
 @pytest.mark.parametrize("conditioning", ["concat", "projection"])
 def test_the_label_of_an_image_reaches_both_networks_and_no_other_image(conditioning):
     networks = {"generator": "mlp(width=8)", "discriminator": 'dcgan(width=4, norm="none")'}
-    model = build(CGAN, conditioning=conditioning, **networks)
+    model = build(CGAN, conditioning=conditioning, **networks).eval()
     batch, latents = batch_of(model), model.latents(6)
     other = batch._replace(labels=torch.cat([(batch.labels[:1] + 1) % 3, batch.labels[1:]]))
     scores = (model.judge(batch)(batch.images) - model.judge(other)(batch.images)).flatten(1).abs().amax(1)
@@ -215,14 +215,6 @@ def test_mlp_takes_any_size(size):
     assert images.shape == (3, 2, size, size)
     assert images.abs().max() <= 1
     assert mlp.discriminator(2, out_channels=4, size=size, width=8)(images).shape == (3, 4)
-
-
-@pytest.mark.parametrize("width", [16, 512])
-def test_mlp_starts_alike_at_any_width(width):
-    images = torch.randn(256, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(0)
-    scores = torch.cat([mlp.discriminator(1, size=16, width=width)(images) for _ in range(8)])
-    assert 0.5 < scores.std() < 2.5
 
 
 @pytest.mark.parametrize("make", [dcgan, mlp])
