@@ -147,6 +147,12 @@ def test_class_sub_folders_become_labels(draw, tmp_path):
         find(Labelled(), images=str(draw("y", 2)))
 
 
+def test_a_model_that_can_do_without_classes_takes_a_plain_folder(draw):
+    (domain,) = find(Labelled(optional=True), images=str(draw("y", 2))).domains
+    assert domain.classes == ()
+    assert len(domain.train) == 2
+
+
 def test_one_domain_may_have_train_and_test_inside(draw, tmp_path):
     draw("faces/train", ["1"])
     draw("faces/test", ["2"])

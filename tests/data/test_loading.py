@@ -115,6 +115,12 @@ def test_labels_go_with_their_images(tmp_path):
     assert [shade >= 200 for shade in shades(held_out.images)] == [bool(label) for label in held_out.labels]
 
 
+def test_without_classes_all_labels_are_0(tmp_path, draw):
+    data = load(Labelled(optional=True), images=str(draw("plain", 4)), batch=3)
+    assert data.batch(0).labels.tolist() == [0, 0, 0]
+    assert data.held_out(2).labels.tolist() == [0, 0]
+
+
 def test_held_out_images_are_spread_evenly_and_match_where_names_do(tmp_path):
     options = {name: constant(tmp_path / name, 2) for name in ("a", "b")}
     options |= {name: constant(tmp_path / name, 10) for name in ("test_a", "test_b")}

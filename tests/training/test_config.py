@@ -104,6 +104,20 @@ def test_a_new_run_has_what_is_given_and_defaults(tmp_path, monkeypatch):
     assert (config.batch, config.options["pool_size"], config.options["lambda_cycle"]) == (1, 3, 10.0)
 
 
+def test_a_models_preset_stands_between_defaults_and_what_is_given():
+    kind = plugins.model("stylegan2")
+    config = complete(kind, FitConfig(model="stylegan2", images="x", batch=8), None)
+    assert (config.batch, config.size, config.discriminator_augment) == (8, 64, "ada")
+    assert complete(KIND, FitConfig(model="cyclegan", a="x", b="y"), None).batch == 1
+
+
+def test_help_shows_the_preset(capsys):
+    from translate.cli import main
+
+    assert main(["fit", "stylegan2", "--help"]) == 0
+    assert "[default: 32]" in capsys.readouterr().out
+
+
 def test_resuming_with_nothing_or_the_same_is_the_same_run():
     record = stored(options={"pool_size": 3})
     for given in ({"model": "cyclegan"}, GIVEN, GIVEN | {"options": {"pool_size": 3}}, GIVEN | {"precision": "auto"}):

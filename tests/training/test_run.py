@@ -278,6 +278,29 @@ def test_nan_stops_the_run_with_its_place_named_and_no_file_holds_one(rate, fit,
         assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point()), path
 
 
+def test_a_model_without_an_input_samples_resumes_and_ends_with_the_same_bytes(tmp_path, capsys):
+    images = testing.draw_images(tmp_path / "images", plugins.model("stylegan2"), 16)
+    options = {
+        "width": 4,
+        "latents": 8,
+        "style-width": 8,
+        "mapping-layers": 1,
+        "discriminator": "stylegan2(width=4, stddev_group=2, equalized=True)",
+    }
+    base = {"size": 16, "batch": 2, "precision": "bf16", "discriminator-augment": "ada", "checkpoint-every": 2}
+    flags = [f"--{name}={value}" for name, value in (images | base | options).items()]
+    for run, steps in (("straight", [6]), ("resumed", [4, 6])):
+        for length in steps:
+            arguments = ["fit", "stylegan2", *flags, f"--run={tmp_path / run}", f"--steps={length}", "--resume"]
+            assert main(arguments) == 0
+    assert "translate sample" in capsys.readouterr().err
+    mine, theirs = (tmp_path / run / "model.safetensors" for run in ("straight", "resumed"))
+    assert load_file(mine).keys() == load_file(theirs).keys()
+    assert all(torch.equal(value, load_file(theirs)[name]) for name, value in load_file(mine).items())
+    sheets = sorted(path.name for path in (tmp_path / "straight" / "samples").iterdir())
+    assert sheets == ["000000000.png", "000000002.png", "000000004.png", "000000006.png"]
+
+
 def test_an_observer_that_fails_costs_a_warning(fit, tmp_path):
     class Observer:
         def __init__(self):
