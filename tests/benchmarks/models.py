@@ -1,8 +1,8 @@
-"""What a step of each model costs with its default networks: `python tests/benchmarks/models.py [MODEL …] [--threads 2]`.
+"""What a step of each model costs: `python tests/benchmarks/models.py [MODEL …] [--threads 2]`.
 
-Translators at 128² and batch 1, the others at their own size and batch; bf16 where the machine is good at it. Prints
-parameters in millions, milliseconds a step (the mean of 16 after two, so that what happens on each 16th step is in it),
-images a second, and the process's peak memory, for each model in a process of its own.
+With default networks; translators at 128² and batch 1, the others at their own size and batch; in bf16 where the
+machine is good at it. Prints parameters in millions, milliseconds a step (the mean of 16 after two, so that what
+happens on each 16th step is in it), images a second, and the process's peak memory, each model in its own process.
 """
 
 import argparse
