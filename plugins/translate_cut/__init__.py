@@ -62,12 +62,13 @@ class Mirrored(NamedTuple):
     mirrored: Tensor
 
 
-class Contrastive(translate.Model[CUTConfig]):
-    """What CUT and FastCUT share: the networks, the discriminator's side of the game, and PatchNCE."""
+class CUT(translate.Model[CUTConfig]):
+    """Unpaired, one way: patches of source and translation compared by contrast. Park et al. 2020."""
 
+    name = "cut"
     data = translate.Unpaired("a", "b")
     averaged = ("generator",)
-    decay: ClassVar[LinearDecay]
+    decay: ClassVar[LinearDecay] = LinearDecay(start=0.5)
 
     def __init__(self, config: CUTConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
@@ -87,6 +88,9 @@ class Contrastive(translate.Model[CUTConfig]):
         yield Discriminators([self.discriminator], self.discriminator_loss, adam, self.decay, penalties=penalties)
         yield Generators([self.generator, self.heads], self.generator_loss, adam, self.decay)
 
+    def forward(self, batch: translate.Pair) -> Translated | Mirrored:
+        return Translated(*networks.together(self.generator, batch.a, batch.b))
+
     def discriminator_loss(
         self, batch: translate.Pair, fakes: Translated | Mirrored
     ) -> tuple[translate.Terms, translate.Terms]:
@@ -100,8 +104,14 @@ class Contrastive(translate.Model[CUTConfig]):
         return {"penalty": self.adversarial.penalize(self.discriminator, batch.b, fakes.fake_b)}
 
     def generator_loss(self, batch: translate.Pair, fakes: Any) -> translate.Terms:
-        """Eq. 5, in two ways."""
-        raise NotImplementedError
+        """Eq. 5 with λ_X = λ_Y = λ / 2: the second loss keeps images of b as they are."""
+        weight = self.config.lambda_nce / 2
+        return {
+            "adversarial": self.adversarial.fool(self.discriminator, batch.b, fakes.fake_b),
+            "nce": weight * self.patch_nce(encode(self.generator, fakes.fake_b), encode(self.generator, batch.a)),
+            "nce_identity": weight
+            * self.patch_nce(encode(self.generator, fakes.same_b), encode(self.generator, batch.b)),
+        }
 
     def patch_nce(self, queries: list[Tensor], keys: list[Tensor]) -> Tensor:
         """Eq. 3, as a mean over images, levels and positions: is each translated patch most like its source?
@@ -121,27 +131,7 @@ class Contrastive(translate.Model[CUTConfig]):
         return fake
 
 
-class CUT(Contrastive):
-    """Unpaired, one way: patches of source and translation compared by contrast. Park et al. 2020."""
-
-    name = "cut"
-    decay = LinearDecay(start=0.5)
-
-    def forward(self, batch: translate.Pair) -> Translated:
-        return Translated(*networks.together(self.generator, batch.a, batch.b))
-
-    def generator_loss(self, batch: translate.Pair, fakes: Translated) -> translate.Terms:
-        """Eq. 5 with λ_X = λ_Y = λ / 2: the second loss keeps images of b as they are."""
-        weight = self.config.lambda_nce / 2
-        return {
-            "adversarial": self.adversarial.fool(self.discriminator, batch.b, fakes.fake_b),
-            "nce": weight * self.patch_nce(encode(self.generator, fakes.fake_b), encode(self.generator, batch.a)),
-            "nce_identity": weight
-            * self.patch_nce(encode(self.generator, fakes.same_b), encode(self.generator, batch.b)),
-        }
-
-
-class FastCUT(Contrastive):
+class FastCUT(CUT):
     """CUT for shorter runs: no identity loss, mirrored inputs. Park et al. 2020."""
 
     name = "fastcut"
