@@ -145,10 +145,10 @@ def save(image: Tensor, path: Path, quality: int = 95) -> None:
         _to_pillow(image.cpu()).save(file, kind, **options)
 
 
-def save_animation(frames: Sequence[Tensor], path: Path, milliseconds: int = 80) -> None:
+def save_animation(frames: Sequence[Tensor], path: Path) -> None:
     """Writes frames, uint8 (C, H, W) each, as a GIF or WebP (lossless) that plays for ever; complete or not at all.
 
-    milliseconds: that each frame is shown. Transparent frames are laid on white.
+    Each frame is shown for 80 milliseconds. Transparent frames are laid on white.
     Raises DataError for an unknown extension; OSError if it cannot be written.
     """
     kind = ANIMATED.get(path.suffix.lower())
@@ -157,7 +157,7 @@ def save_animation(frames: Sequence[Tensor], path: Path, milliseconds: int = 80)
     first, *rest = (_to_pillow(frame if len(frame) in (1, 3) else _on_white(frame)) for frame in frames)
     options = {"lossless": True} if kind == "WEBP" else {}
     with _complete_or_absent(path) as file:
-        first.save(file, kind, save_all=True, append_images=rest, duration=milliseconds, loop=0, **options)
+        first.save(file, kind, save_all=True, append_images=rest, duration=80, loop=0, **options)
 
 
 @contextmanager
