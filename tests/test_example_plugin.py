@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from translate.data.images import save
+from translate.data.writers import save
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example-plugin"
 

@@ -46,7 +46,7 @@ def test_an_unknown_hook_or_argument_refuses_the_plugin_whole(site, capsys, text
     assert list(plugins.losses()) == ["nought"]
     assert word in plugins.failures()["typo (translate-typo)"]
     (line,) = capsys.readouterr().err.splitlines()
-    assert "Known hooks: register_commands" in line
+    assert "Known hooks: register_augmentations" in line
 
 
 def test_a_hook_that_raises_costs_its_own_plugin_only(site, capsys):

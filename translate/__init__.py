@@ -19,6 +19,7 @@ _HOMES = {
     "DomainSpec": "data.domains",
     "FitConfig": "training.config",
     "Generators": "players",
+    "Header": "data.readers",
     "Images": "data.domains",
     "Labelled": "data.domains",
     "LinearDecay": "players",
@@ -31,6 +32,7 @@ _HOMES = {
     "Paired": "data.domains",
     "Penalty": "players",
     "Player": "players",
+    "Reader": "data.readers",
     "Sampler": "applying.sampler",
     "Spec": "data.domains",
     "Terms": "players",
@@ -54,6 +56,7 @@ __all__ = [
     "DomainSpec",
     "FitConfig",
     "Generators",
+    "Header",
     "Images",
     "Labelled",
     "LinearDecay",
@@ -66,6 +69,7 @@ __all__ = [
     "Paired",
     "Penalty",
     "Player",
+    "Reader",
     "Sampler",
     "Spec",
     "Terms",
@@ -88,6 +92,7 @@ if TYPE_CHECKING:
     from translate.applying.translator import Translator, load
     from translate.data.datasets import Dataset
     from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired
+    from translate.data.readers import Header, Reader
     from translate.errors import TranslateError, UsageError
     from translate.evaluating.evaluation import evaluate
     from translate.hookspecs import hookimpl

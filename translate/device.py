@@ -28,10 +28,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The precision of that name; "auto" is bf16 where matrix units compute it natively, else fp32."""
+def resolve_precision(name: str, device: torch.device, deep: bool = False) -> Precision:
+    """The precision of that name; "auto" is bf16 where matrix units compute it natively, else fp32.
+
+    deep: images have more than 8 bits, which the 8 of bf16's fraction would not hold; "auto" is fp32 then.
+    """
     if name == "auto":
-        return "bf16" if fast_bf16(device) else "fp32"
+        return "bf16" if fast_bf16(device) and not deep else "fp32"
     if name not in ("bf16", "fp32"):
         raise UsageError(f"--precision {name!r} is unknown; choose auto, bf16 or fp32.")
     return cast(Precision, name)

@@ -14,6 +14,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from translate.data.datasets import Dataset
+    from translate.data.readers import Reader
     from translate.losses import AdversarialLoss
     from translate.model import Model
 
@@ -54,6 +55,20 @@ def register_losses(register: Callable[[AdversarialLoss], None]) -> None:
 @hookspec
 def register_datasets(register: Callable[[Dataset], None]) -> None:
     """Offer data sets whose domains a user may name, as in `--a sans --b serif`."""
+
+
+@hookspec
+def register_augmentations(register: Callable[[str, Callable[..., Any]], None]) -> None:
+    """Offer augmentations that a user may name, as in `--augment "crop,flip,affine(degrees=5)"`.
+
+    Each is a name and a factory: its annotated options are validated, and it returns one transform of albumentations or
+    kornia. The engine sees to pairs, label images and seeds.
+    """
+
+
+@hookspec
+def register_readers(register: Callable[[Reader], None]) -> None:
+    """Offer readers of image files by their extensions; they are asked before the built-in ones."""
 
 
 @hookspec

@@ -20,7 +20,6 @@ have besides:
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from pydantic import AfterValidator, ValidationError, validate_call
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from translate.calls import parse_call
 from translate.data.domains import DomainSpec
 from translate.errors import UsageError, did_you_mean
 
@@ -78,18 +78,12 @@ class Network:
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """Split "name(option=literal, ...)" into name and options. Raises UsageError."""
-    try:
-        call = ast.parse(spec.strip(), mode="eval").body
-        if isinstance(call, ast.Name):
-            return call.id, {}
-        assert isinstance(call, ast.Call)
-        assert isinstance(call.func, ast.Name)
-        assert not call.args
-        return call.func.id, {keyword.arg or "**": ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
+    call = parse_call(spec)
+    if call is None or call.arguments:
         raise UsageError(
             f"{spec!r} is no network: write a name, or a name with options as in 'resnet(blocks=6, norm=\"batch\")'."
-        ) from None
+        )
+    return call.name, call.options
 
 
 def _checked(spec: str) -> str:

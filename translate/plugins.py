@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import reprlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -25,6 +26,7 @@ from translate.errors import PluginError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from translate.data.datasets import Dataset
+    from translate.data.readers import Reader
     from translate.losses import AdversarialLoss
     from translate.model import Model
     from translate.networks import Network
@@ -35,6 +37,7 @@ DISTRIBUTION = "translate-img2img"
 MODELS = "translate.models"
 OTHERS = "translate"
 
+_loading = threading.RLock()  # threads that decode images may be the first to ask for readers
 _failures: dict[str, str] = {}  # plugin -> why it did not load, or what one of its hooks raised
 _origins: dict[str, str] = {}  # module -> "distribution (module)", to say who offers what
 
@@ -172,7 +175,8 @@ def _implementations(hook: str) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def _collect(kind: str, hook: str, make: Callable[[Registry[T], str], Callable[..., None]]) -> Registry[T]:
     """What the plugins register through a hook; a plugin that fails there costs itself alone."""
-    load_all()
+    with _loading:
+        load_all()
     registry: Registry[T] = Registry(kind)
     for owner, call in _implementations(hook):
         try:
@@ -226,6 +230,24 @@ def datasets() -> Registry[Dataset]:
     """Registered data sets."""
     return _collect(
         "data set", "register_datasets", lambda registry, owner: lambda data: registry.add(data.name, data, owner)
+    )
+
+
+@cache
+def augmentations() -> Registry[Callable[..., Any]]:
+    """Registered augmentations: factories of transforms."""
+    return _collect(
+        "augmentation",
+        "register_augmentations",
+        lambda registry, owner: lambda name, factory: registry.add(name, factory, owner),
+    )
+
+
+@cache
+def readers() -> Registry[Reader]:
+    """Registered readers of image files."""
+    return _collect(
+        "reader", "register_readers", lambda registry, owner: lambda reader: registry.add(reader.name, reader, owner)
     )
 
 

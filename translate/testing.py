@@ -25,8 +25,10 @@ from translate.applying.model_file import load_model, write_model_file
 from translate.applying.sampler import Sampler, in_turn
 from translate.applying.translator import Translator
 from translate.data import images as pictures
+from translate.data import writers
+from translate.data.batches import TrainingData
 from translate.data.domains import Labelled, Paired, Unpaired
-from translate.data.loading import TrainingData, open_training_data
+from translate.data.loading import open_training_data
 from translate.device import Precision
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
@@ -84,7 +86,7 @@ def draw_images(folder: Path, kind: type[Model[Any]], size: int, count: int = 6)
             inner = f"class{number % 2}" if isinstance(kind.data, Labelled) else ""
             path = folder / name / inner / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pictures.save(_disc(size + 4, generator), path)
+            writers.save(_disc(size + 4, generator), path)
         paths[name] = str(folder / name)
     return paths
 

@@ -9,7 +9,8 @@ from PIL import Image
 from translate.applying import folder
 from translate.applying.folder import apply
 from translate.data.datasets import Dataset
-from translate.data.images import decode, save
+from translate.data.readers import decode
+from translate.data.writers import save
 from translate.errors import DataError, UsageError
 
 EXACT = {"device": "cpu", "precision": "fp32"}
@@ -85,13 +86,13 @@ def test_bad_files_cost_themselves_and_are_named_with_their_reasons(model_file, 
     (source / "cut.png").write_bytes((source / "a.png").read_bytes()[:60])
     (source / "empty.jpg").touch()
     save(torch.full((3, 8, 8), 255, dtype=torch.uint8), source / "white.png")
-    draw(source / "clear.png", channels=4)
+    save(torch.zeros(3, 8, 8, dtype=torch.uint16), source / "deep.png")
     result = apply(model_file("broken"), source, out, batch=8, **EXACT)
     assert result.written == 3
     assert files(out) == ["a.png", "b.png", "z.png"]
-    assert list(result.failed) == ["clear.png", "cut.png", "empty.jpg", "white.png"]
-    assert "4 channels" in result.failed["clear.png"]
+    assert list(result.failed) == ["cut.png", "deep.png", "empty.jpg", "white.png"]
     assert "damaged" in result.failed["cut.png"]
+    assert "16 bits" in result.failed["deep.png"]
     assert result.failed["empty.jpg"] == "the file is empty"
     assert result.failed["white.png"] == "RuntimeError: too bright"
 

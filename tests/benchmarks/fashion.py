@@ -30,7 +30,7 @@ from torch import nn
 import translate
 from translate import plugins
 from translate.applying.sampler import Sampler, in_turn, sheet
-from translate.data import images as pictures
+from translate.data import writers
 from translate.data.domains import Labelled
 from translate.data.loading import open_training_data
 from translate.device import autocast, resolve_precision
@@ -103,7 +103,7 @@ def write_images(data, folder):
             parent.mkdir(parents=True, exist_ok=True)
         missing = [(image[None], path) for image, path in zip(images, paths, strict=True) if not path.exists()]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda pair: pictures.save(*pair), missing))
+            list(pool.map(lambda pair: writers.save(*pair), missing))
 
 
 def open_images(folder, batch):
@@ -293,7 +293,7 @@ def main():
             rows.append(measure(model, seed, run, classifier, options.n))
             with (options.out / "results.jsonl").open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-            pictures.save(sheet(Sampler.load(run, "cpu"), 80, seed=seed), options.out / f"{run.name}.png")
+            writers.save(sheet(Sampler.load(run, "cpu"), 80, seed=seed), options.out / f"{run.name}.png")
     show(rows)
 
 

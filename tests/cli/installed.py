@@ -14,7 +14,7 @@ from translate.cli import app
 
 CACHED = (
     *(plugins.manager, plugins.load_all, plugins.model),
-    *(plugins.networks, plugins.losses, plugins.datasets, plugins.commands),
+    *(plugins.networks, plugins.losses, plugins.datasets, plugins.commands, plugins.readers, plugins.augmentations),
     app._from_function,
 )
 

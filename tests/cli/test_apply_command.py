@@ -23,7 +23,7 @@ def test_options_are_passed_on_with_the_functions_defaults(asked, translate):
     assert asked["paths"] == ["model", "in", "out"]
     assert asked["options"] == {
         "to": None, "batch": 8, "format": "same", "overwrite": False, "seed": 0,
-        "device": "auto", "precision": "auto", "side": "auto",
+        "device": "auto", "precision": "auto", "side": "auto", "degrade": False,
     }  # fmt: skip
     translate("apply", "model", "in", "out", "--to", "a", "--format", "png", "--overwrite", "--side", "left")
     assert {"to": "a", "format": "png", "overwrite": True, "side": "left"}.items() <= asked["options"].items()

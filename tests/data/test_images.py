@@ -1,6 +1,4 @@
 import io
-import struct
-import zlib
 
 import numpy
 import pytest
@@ -8,133 +6,76 @@ import torch
 from drawn_images import encoded
 from PIL import Image
 
-from translate.data import images
-from translate.data.images import as_float, as_uint8, decode, grid, match_channels, read_header, resize, save
-from translate.data.sources import Entry
+from translate.data.images import (
+    as_float,
+    as_pixels,
+    as_uint8,
+    from_array,
+    grid,
+    match,
+    match_channels,
+    resize,
+    upright,
+)
 from translate.errors import DataError
 
-
-def stored(image: Image.Image, kind="PNG", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 
 
-def reference(image: Image.Image) -> torch.Tensor:
-    pixels = torch.from_numpy(numpy.array(image))
+def reference(mode="RGB", size=(7, 5)) -> torch.Tensor:
+    """Random pixels, uint8 (C, H, W)."""
+    pixels = torch.from_numpy(numpy.array(Image.open(io.BytesIO(encoded(1, size, mode)))))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
-def random_image(mode="RGB", size=(7, 5)) -> Image.Image:
-    return Image.open(io.BytesIO(encoded(1, size, mode)))
-
-
-def header(data: bytes):
-    return read_header(Entry("x", "x", len(data), lambda: io.BytesIO(data)))
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_pixels_come_out_as_they_went_in(mode):
-    image = random_image(mode)
-    assert torch.equal(decode(stored(image), "x"), reference(image))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_exif_orientation_is_applied_to_pixels_and_header(orientation, kind):
-    upright = random_image()
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the orientation undoes
-    lying = upright if orientation == 1 else upright.transpose(Image.Transpose(undo[orientation]))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = stored(lying, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
-    assert torch.equal(decode(data, "x"), reference(upright))
-    assert header(data) == (7, 5, 3)
-
-
-def test_palette_becomes_colour_and_its_transparency_alpha():
-    image = Image.new("P", (2, 1))
-    image.putpalette([255, 0, 0, 0, 0, 255])
-    image.putpixel((1, 0), 1)
-    assert decode(stored(image), "x")[:, 0].T.tolist() == [[255, 0, 0], [0, 0, 255]]
-    data = stored(image, transparency=bytes([128, 255]))
-    assert decode(data, "x")[:, 0].T.tolist() == [[255, 0, 0, 128], [0, 0, 255, 255]]
-    assert header(data).channels == 4
-    gif = stored(image, "GIF", transparency=1)
-    assert decode(gif, "x")[3, 0].tolist() == [255, 0]
-
-
-def test_transparent_colour_of_grey_and_rgb_becomes_alpha():
-    assert decode(stored(Image.new("L", (2, 1), 9), transparency=9), "x")[:, 0, 0].tolist() == [9, 0]
-    assert decode(stored(Image.new("RGB", (2, 1), (1, 2, 3)), transparency=(1, 2, 3)), "x")[3].tolist() == [[0, 0]]
-
-
-def test_one_bit_becomes_grey():
-    assert decode(stored(Image.new("1", (3, 2), 1)), "x").unique().tolist() == [255]
-
-
-def test_cmyk_becomes_rgb():
-    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    red, green, blue = decode(stored(image, "JPEG", quality=100), "x")[:, 8, 8].tolist()
-    assert red > 250
-    assert max(green, blue) < 5
-
-
-def test_animation_gives_its_first_frame():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    data = stored(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert decode(data, "x")[:3, 0, 0].tolist() == [255, 0, 0]
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-def test_deep_images_are_refused(mode):
-    data = stored(Image.new(mode, (4, 4)), "TIFF")
-    bits = 16 if mode == "I;16" else 32
-    with pytest.raises(DataError, match=rf"^scan\.tif: {bits} bits a channel; this version reads 8$"):
-        decode(data, "scan.tif")
-
-
-def test_sixteen_bit_rgb_png_is_refused_although_pillow_reads_it_as_eight():
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    rows = zlib.compress(b"\0" + bytes(12))
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    with pytest.raises(DataError, match="x: 16 bits a channel"):
-        decode(data + chunk(b"IDAT", rows) + chunk(b"IEND", b""), "x")
+def deep(image: torch.Tensor) -> torch.Tensor:
+    """The same picture with 16 bits."""
+    return (image.to(torch.int32) * 257).to(torch.uint16)
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("given", "expected"),
     [
-        (b"", "the file is empty"),
-        (b"not an image at all", "not an image of a known format"),
-        (encoded(0, (64, 64), kind="JPEG")[:900], r"damaged \(image file is truncated"),
-        (encoded(0, (64, 64))[:900], r"damaged \(image file is truncated"),
+        ([[True, False]], torch.tensor([[[255, 0]]], dtype=torch.uint8)),
+        (numpy.array([[1, 65535]], ">u2"), torch.tensor([[[1, 65535]]], dtype=torch.uint16)),
+        (numpy.array([[-5, 16_777_216]], numpy.int64), torch.tensor([[[-5.0, 16_777_216.0]]])),
+        (numpy.array([[[0.5, 2.0]]], numpy.float16), torch.tensor([[[0.5]], [[2.0]]])),
     ],
 )
-def test_what_cannot_be_decoded_is_named_with_its_reason(data, reason):
-    with pytest.raises(DataError, match=f"^horses/1.jpg: {reason}"):
-        decode(data, "horses/1.jpg")
+def test_arrays_keep_their_values_and_get_one_of_three_types(given, expected):
+    assert torch.equal(from_array(numpy.asarray(given)), expected)
 
 
-def test_too_many_pixels_are_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    with pytest.raises(DataError, match="x: 12 × 12 pixels; at most 100 are read"):
-        decode(encoded(), "x")
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (numpy.array([[2**24 + 1]]), "whole numbers beyond ±16,777,216"),
+        (numpy.array([[numpy.nan]]), "no finite numbers"),
+        (numpy.array([[1e300]]), "no finite numbers"),
+        (numpy.array([[1j]]), "values of type complex128"),
+        (numpy.array([["a"]]), "values of type <U1"),
+    ],
+)
+def test_arrays_that_no_type_holds_are_refused(values, reason):
+    with pytest.raises(DataError, match=reason):
+        from_array(values)
 
 
-def test_absurd_declared_size_is_refused():
-    data = bytearray(encoded())
-    data[16:24] = struct.pack(">II", 2**30, 2**30)
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    with pytest.raises(DataError, match=r"^x: "):
-        decode(bytes(data), "x")
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_undone_as_pillow_undoes_them(orientation, dtype):
+    image = reference()
+    ways = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # Pillow's transpositions
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    turned = picture if orientation == 1 else picture.transpose(Image.Transpose(ways[orientation]))
+    expected = torch.from_numpy(numpy.array(turned)).permute(2, 0, 1)
+    assert torch.equal(upright(image.to(dtype), orientation), expected.to(dtype))
 
 
-def test_channels_are_matched_where_nothing_is_lost():
-    grey = reference(random_image("L"))
-    opaque = torch.full_like(grey, 255)
+@pytest.mark.parametrize("kind", [lambda image: image, deep], ids=["8 bits", "16 bits"])
+def test_channels_are_matched_where_nothing_is_lost(kind):
+    grey = kind(reference("L"))
+    opaque = kind(torch.full((1, 5, 7), 255, dtype=torch.uint8))
     forms = {1: grey, 2: torch.cat([grey, opaque]), 3: grey.expand(3, -1, -1)}
     forms[4] = torch.cat([forms[3], opaque])
     for image in forms.values():
@@ -144,17 +85,105 @@ def test_channels_are_matched_where_nothing_is_lost():
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 1), ("RGBA", 3), ("LA", 1), ("LA", 3), ("RGBA", 2), ("RGB", 5)])
 def test_channels_that_would_lose_something_are_refused(mode, channels):
-    image = reference(random_image(mode))
+    image = reference(mode)
     with pytest.raises(DataError, match=rf"^x\.png has {len(image)} channels .*, but {channels} channel"):
         match_channels(image, channels, "x.png")
 
 
-def test_resize_keeps_constants_and_ignores_the_colour_of_transparent_pixels():
-    assert resize(torch.full((3, 9, 9), 77, dtype=torch.uint8), 5, 4).unique().tolist() == [77]
+@pytest.mark.parametrize("background", ["white", "black", "#4080c0", "keep"])
+def test_what_a_domain_has_already_stays_as_it_is(background):
+    for bits, dtype in DTYPES.items():
+        for channels in range(1, 7):
+            image = torch.zeros(channels, 3, 2, dtype=dtype)
+            assert match(image, channels, bits, background, "x") is image
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(
+    ("background", "expected"), [("white", (255, 128, 255)), ("black", (0, 128, 0)), ("#4080c0", (64, 128, 192))]
+)
+def test_transparent_images_are_laid_on_the_background(background, expected, bits):
+    image = torch.tensor([[[9, 255, 0]], [[9, 1, 128]], [[9, 1, 0]], [[0, 255, 255]]], dtype=torch.uint8)
+    image = image if bits == 8 else deep(image)
+    clear, opaque, green = match(image, 3, bits, background, "x")[:, 0].T.to(torch.int32).tolist()
+    one = 1 if bits == 8 else 257
+    assert clear == [
+        round(value * one) for value in {"white": (255,) * 3, "black": (0,) * 3}.get(background, (64, 128, 192))
+    ]
+    assert opaque == [255 * one, one, one]
+    assert green == [0, 128 * one, 0]
+
+
+def test_half_transparency_is_a_mean_and_grey_stays_grey_on_grey():
+    image = torch.tensor([[[200]], [[51]]], dtype=torch.uint8)  # a fifth
+    assert match(image, 1, 8, "white", "x").tolist() == [[[244]]]
+    assert match(image, 3, 8, "#ff0000", "x").flatten().tolist() == [244, 40, 40]
+    with pytest.raises(DataError, match=r"^x has 3 channels"):
+        match(image, 1, 8, "#ff0000", "x")
+
+
+def test_transparency_is_kept_on_request():
+    for mode in ("L", "LA", "RGB", "RGBA"):
+        image = reference(mode)
+        kept = match(image, 4, 8, "keep", "x")
+        assert torch.equal(kept[:3], match_channels(image[: 1 if len(image) < 3 else 3], 3, "x"))
+        assert torch.equal(kept[3], image[-1] if len(image) in (2, 4) else torch.full_like(image[0], 255))
+    with pytest.raises(DataError, match=r"^x has 4 channels \(RGB, alpha\), but 3"):
+        match(reference("RGBA"), 3, 8, "keep", "x")
+
+
+def test_fewer_bits_fit_a_deeper_domain_and_more_are_refused():
+    image = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
+    assert match(image, 1, 16, "white", "x").tolist() == [[[0, 257, 65535]]]
+    assert match(image, 3, 32, "white", "x").tolist() == [[[0.0, 1.0, 255.0]]] * 3
+    assert match(deep(image), 1, 32, "white", "x").tolist() == [[[0.0, 257.0, 65535.0]]]
+    with pytest.raises(DataError, match=r"^x\.png has 16 bits a channel, but 8 bits are expected"):
+        match(deep(image), 1, 8, "white", "x.png")
+    for bits in (8, 16):
+        with pytest.raises(DataError, match=rf"has floating point values a channel, but {bits} bits"):
+            match(image.float(), 1, bits, "white", "x")
+
+
+@pytest.mark.parametrize(("has", "expected"), [(5, 3), (3, 5), (6, 5)])
+def test_bands_that_do_not_match_are_refused(has, expected):
+    with pytest.raises(DataError, match=f"^x has {has} channels.*, but {expected} channels"):
+        match(torch.zeros(has, 2, 2), expected, 32, "white", "x")
+
+
+@pytest.mark.parametrize("kind", [lambda image: image, deep], ids=["8 bits", "16 bits"])
+def test_resize_ignores_the_colour_of_transparent_pixels(kind):
     image = torch.zeros(4, 8, 8, dtype=torch.uint8)
     image[0, :, :4] = 255  # transparent red beside opaque black
     image[3, :, 4:] = 255
-    assert resize(image, 4, 4)[0, :, 2:].max() == 0
+    assert not resize(kind(image), 4, 4)[0, :, 2:].to(torch.int32).any()
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+@pytest.mark.parametrize("size", [(9, 9), (5, 4), (20, 13), (1, 1)])
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_resize_keeps_type_and_constants(bits, size, nearest):
+    for channels in (1, 2, 3, 4, 5):
+        image = torch.full((channels, 9, 9), 77.0).to(DTYPES[bits])
+        resized = resize(image, *size, nearest=nearest)
+        assert resized.shape == (channels, *size)
+        assert resized.dtype == image.dtype
+        assert (resized.float() - 77).abs().max() <= (1 if bits == 8 else 1e-4)  # Pillow rounds what alpha weighs
+
+
+def test_deep_images_are_resized_like_those_of_8_bits():
+    image = reference(size=(24, 20)) // 2 + 64  # not so near the ends that Pillow clips between its two passes
+    for size in ((10, 12), (40, 31)):
+        shallow = resize(image, *size).float()
+        assert (resize(deep(image), *size).float() / 257 - shallow).abs().max() <= 1.5
+        floats = resize(image.float(), *size)
+        assert (floats.clamp(0, 255) - shallow).abs().max() <= 1.5
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_labels_are_never_blended(bits):
+    image = torch.tensor([[[0, 200], [90, 7]]]).to(DTYPES[bits])
+    assert set(resize(image, 7, 5, nearest=True).unique().tolist()) == {0, 200, 90, 7}
+    assert torch.equal(resize(resize(image, 6, 4, nearest=True), 2, 2, nearest=True), image)
 
 
 def test_float_and_back_is_exact_for_all_values():
@@ -165,33 +194,31 @@ def test_float_and_back_is_exact_for_all_values():
     assert as_uint8(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_saved_images_come_back(tmp_path, suffix, mode):
-    image = reference(random_image(mode))
-    if mode == "RGBA":
-        image[3] = image[3].clamp(min=1)  # WebP may drop the colour of what cannot be seen
-    save(image, tmp_path / f"x{suffix}")
-    back = decode((tmp_path / f"x{suffix}").read_bytes(), "x")
-    assert torch.equal(match_channels(back, len(image), "x"), image)
+@pytest.mark.parametrize("value_range", [(0, 65535), (0, 4095), (1000, 3000)])
+def test_sixteen_bits_and_back_are_exact_within_the_range(value_range):
+    low, high = value_range
+    values = torch.arange(low, high + 1, dtype=torch.int32).to(torch.uint16)
+    floats = as_float(values, value_range)
+    assert (floats.min(), floats.max()) == (-1, 1)
+    assert torch.equal(as_pixels(floats, 16, value_range), values)
 
 
-def test_saving_leaves_nothing_behind_and_refuses_the_impossible(tmp_path):
-    image = reference(random_image("RGBA"))
-    with pytest.raises(DataError, match="JPEG has no transparency; choose png"):
-        save(image, tmp_path / "x.jpg")
-    with pytest.raises(DataError, match="the extension must be one of"):
-        save(image, tmp_path / "x.gif")
-    save(image[:3], tmp_path / "x.jpg")
-    assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
+def test_floats_are_clipped_to_their_range_and_written_back_unrounded():
+    values = torch.tensor([-7.0, -2.0, 0.25, 6.0, 9.0])
+    floats = as_float(values, (-2.0, 6.0))
+    assert floats.tolist() == [-1, -1, -0.4375, 1, 1]
+    assert as_pixels(floats, 32, (-2.0, 6.0)).tolist() == [-2, -2, 0.25, 6, 6]
+    assert values.tolist() == [-7, -2, 0.25, 6, 9]  # neither was changed in place
+    assert as_pixels(torch.tensor([-2.0, 2.0]), 16, (0, 65535)).tolist() == [0, 65535]
 
 
 def test_grid_places_images_of_all_kinds_in_rows_and_columns():
     red = torch.tensor([255, 0, 0], dtype=torch.uint8)[:, None, None].expand(3, 8, 8)
     clear = torch.zeros(4, 8, 8, dtype=torch.uint8)
-    sheet = grid([[red, red[:1]], [clear]], gap=2)
+    sheet = grid([[red, red[:1]], [clear, torch.cat([red, red])]], gap=2)
     assert sheet.shape == (3, 22, 22)
     assert torch.equal(sheet[:, 2:10, 2:10], red)
+    assert torch.equal(sheet[:, 12:20, 12:20], red)  # the first three of many bands
     assert (sheet[:, 2:10, 12:20] == 255).all()
     assert (sheet[:, 12:20, 2:10] == 255).all()
 

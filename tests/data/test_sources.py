@@ -1,5 +1,6 @@
 import io
 import os
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -70,8 +71,12 @@ def test_links_are_followed_but_not_in_circles(draw, tmp_path):
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "self").symlink_to(folder)
     (folder / "broken.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "elsewhere/back").symlink_to(folder)
+    (tmp_path / "elsewhere/again").symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "loop.png").symlink_to(folder / "loop.png")
     source = open_source(folder)
-    assert [entry.name for entry in source.entries] == ["0.png", "broken.png", "linked/0.png"]
+    assert [entry.name for entry in source.entries] == ["0.png", "broken.png", "linked/0.png", "loop.png"]
     with pytest.raises(DataError, match=r"broken.png: No such file"):
         source.entries[1].read()
 
@@ -82,17 +87,102 @@ def test_a_pipe_does_not_block(draw):
     assert [entry.name for entry in open_source(folder).entries] == ["0.png"]
 
 
-@pytest.mark.parametrize("name", ["../evil.png", "/etc/evil.png", "a/../../evil.png", "C:\\evil.png", "..\\evil.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.png",
+        "/etc/evil.png",
+        "a/../../evil.png",
+        "C:\\evil.png",
+        "..\\evil.png",
+        "a/b\\..\\..\\..\\evil.png",
+        "\\\\host\\evil.png",
+        "a\0b.png",
+    ],
+)
 def test_archive_names_that_point_outside_are_refused(tmp_path, name):
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(name, b"x")
+        info = zipfile.ZipInfo("harmless.png")
+        info.filename = info.orig_filename = name
+        archive.writestr(info, b"x")
     with pytest.raises(DataError, match=r"x.zip holds the name .* points outside of it; such archives are refused"):
         open_source(path)
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
-        archive.addfile(tarfile.TarInfo("../evil.png"))
+        archive.addfile(tarfile.TarInfo(name.replace("\0", "/../../")))
     with pytest.raises(DataError, match="points outside"):
         open_source(tmp_path / "x.tar")
+
+
+def linked(path, name, target, kind=tarfile.SYMTYPE):
+    """An archive with a link and an image, beside which the image is harmless."""
+    if path.suffix == ".zip":
+        link = zipfile.ZipInfo(name)
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("1.png", b"x")
+            archive.writestr(link, target)
+    else:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, target
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(tarfile.TarInfo("1.png"))
+            archive.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["x.zip", "x.tar"])
+def test_links_in_archives_are_not_followed(tmp_path, kind):
+    source = open_source(linked(tmp_path / kind, "a/2.png", "../1.png"))
+    assert [entry.name for entry in source.entries] == ["1.png"]
+    assert source.others == ("a/2.png (a link)",)
+
+
+@pytest.mark.parametrize("kind", ["x.zip", "x.tar"])
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../1.png", "../a/../../1.png", "..\\..\\1.png", "C:\\1.png"])
+def test_an_archive_with_a_link_that_points_outside_is_refused(tmp_path, kind, target):
+    with pytest.raises(DataError, match=rf"{kind} holds the link 'a/2.png' to .* points outside of it; such archives"):
+        open_source(linked(tmp_path / kind, "a/2.png", target))
+
+
+def test_hard_links_count_from_the_top_of_the_archive(tmp_path):
+    path = tmp_path / "x.tar"
+    assert open_source(linked(path, "a/2.png", "1.png", tarfile.LNKTYPE)).others == ("a/2.png (a link)",)
+    with pytest.raises(DataError, match="points outside"):
+        open_source(linked(path, "a/2.png", "../1.png", tarfile.LNKTYPE))
+
+
+@pytest.mark.parametrize("kind", ["x.zip", "x.tar.gz"])
+def test_bombs_are_refused_with_both_numbers(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(sources, "UNSUSPICIOUS_BYTES", 100_000)
+    path = tmp_path / kind
+    (tmp_path / "zeros.png").write_bytes(bytes(1_000_000))
+    if kind == "x.zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(tmp_path / "zeros.png", "zeros.png")
+        text = rf"x.zip declares 1,000,000 unpacked bytes, more than 100 times its own {path.stat().st_size:,};"
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(tmp_path / "zeros.png", "zeros.png")
+        text = rf"unpacks to more than [\d,]+ bytes, the limit for its own {path.stat().st_size:,}"
+    with pytest.raises(DataError, match=text):
+        open_source(path)
+    monkeypatch.setattr(sources, "UNSUSPICIOUS_BYTES", 2_000_000)
+    assert len(open_source(path).entries) == 1
+
+
+def test_odd_names_in_archives_can_be_printed(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in ("a//b.png", "./c.png", "\udcff.png"):
+            archive.addfile(tarfile.TarInfo(name))
+    assert [entry.name for entry in open_source(tmp_path / "x.tar").entries] == ["\\xff.png", "a/b.png", "c.png"]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        dos = zipfile.ZipInfo("harmless.png")
+        dos.filename, dos.create_system = "a\\b.png", 0
+        archive.writestr(dos, b"x")
+        archive.writestr("\\c.png".replace("\\", "d\\"), b"x")
+    names = [entry.name for entry in open_source(tmp_path / "x.zip").entries]
+    assert names == ["a/b.png", "d\\c.png"], "a backslash is a folder's end on the system that wrote it, or is not"
 
 
 def test_archives_are_limited_in_number_and_size(draw, tmp_path, monkeypatch):
@@ -123,7 +213,7 @@ def test_a_file_that_is_larger_than_the_limit_is_refused(draw, tmp_path, monkeyp
             open_source(path).entries[0].read()
 
 
-def test_encrypted_and_damaged_members_are_named(tmp_path):
+def test_damaged_members_are_named(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", b"x" * 1000)
@@ -132,11 +222,16 @@ def test_encrypted_and_damaged_members_are_named(tmp_path):
     (tmp_path / "x.zip").write_bytes(data)
     with pytest.raises(DataError, match=r"x.zip/1.png: "):
         open_source(tmp_path / "x.zip").entries[0].read()
+
+
+def test_an_encrypted_archive_is_said_to_be_one(draw, tmp_path):
+    path = zipped(draw("x", 2), tmp_path / "x.zip")
+    data = bytearray(path.read_bytes())
     data[6] |= 1
     data[data.index(b"PK\1\2") + 8] |= 1
-    (tmp_path / "y.zip").write_bytes(data)
-    with pytest.raises(DataError, match=r"y.zip/1.png: .*encrypted"):
-        open_source(tmp_path / "y.zip").entries[0].read()
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"x.zip is encrypted: 1 of 2 entries need a password; unpack it"):
+        open_source(path)
 
 
 def test_what_is_no_archive_is_said_so(tmp_path):

@@ -12,7 +12,7 @@ from pages import SMALL, fences, module
 
 import translate
 from translate import plugins
-from translate.data import images
+from translate.data import writers
 
 
 def draw(folder: Path, width: int = 40, height: int = 40) -> None:
@@ -20,7 +20,7 @@ def draw(folder: Path, width: int = 40, height: int = 40) -> None:
     folder.mkdir(parents=True)
     for number in range(3):
         pixels = torch.randint(256, (3, height, width), generator=generator, dtype=torch.uint8)
-        images.save(pixels, folder / f"{number}.png")
+        writers.save(pixels, folder / f"{number}.png")
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs") / "workspace"
     for name in ("horses", "zebras", "photos", "drawings"):
         draw(folder / name)
-    images.save(torch.zeros(3, 30, 50, dtype=torch.uint8), folder / "photos" / "one.jpg")
+    writers.save(torch.zeros(3, 30, 50, dtype=torch.uint8), folder / "photos" / "one.jpg")
     translate.fit(
         translate.FitConfig(
             model="cyclegan",

@@ -7,7 +7,7 @@ import pytest
 from pages import FENCE, ROOT
 
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-HOSTS = {"arxiv.org", "keepachangelog.com", "pypi.org", "semver.org"}
+HOSTS = {"arxiv.org", "example.org", "keepachangelog.com", "pypi.org", "semver.org"}
 LOCAL = re.compile(r"(?<![\w.<])/(?:home|root|tmp|work|mnt|Users)/|localhost|127\.0\.0\.1|index-url")
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from translate.data.images import save
+from translate.data.writers import save
 
 SIDE = 16
 

@@ -25,12 +25,16 @@ from torch import Tensor
 
 from translate.applying.translator import Translator, load, pad
 from translate.data.datasets import resolve
-from translate.data.domains import DomainSpec
-from translate.data.images import SAVED_AS, as_float, as_uint8, cut, decode, is_side_by_side, match_channels, save
-from translate.data.sources import IMAGE_SUFFIXES, Entry, Source
+from translate.data.domains import DomainSpec, Spec
+from translate.data.images import as_pixels, cut, is_side_by_side
+from translate.data.preparing import InputReader
+from translate.data.readers import decode, image_suffixes
+from translate.data.sources import Entry, Source
+from translate.data.synthesis import parse
+from translate.data.writers import SAVED_AS, fitting_suffix, save
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 
-Format = Literal["same", "png", "jpg", "webp", "tiff"]
+Format = Literal["same", "png", "jpg", "webp", "tiff", "npy"]
 Side = Literal["auto", "left", "right", "whole"]
 WORKERS = min(8, cpu_count() or 1)
 T = TypeVar("T")
@@ -65,6 +69,7 @@ def apply(
     device: str = "auto",
     precision: str = "auto",
     side: Side = "auto",
+    degrade: bool = False,
 ) -> ApplyResult:
     """Translate images with a trained model and write them under the same names, at the same size.
 
@@ -77,6 +82,7 @@ def apply(
     overwrite: translate again what exists; otherwise existing outputs are left alone.
     side: the part of each image to translate; "auto" takes the half that the model learned from, if it learned from
     side-by-side images and this one looks like one of them.
+    degrade: of a model whose inputs were made from good images, as by "gray(b)": make them of the inputs here, too.
     Files that cannot be read, translated or written are listed in the result.
     Raises DataError if there are no images or the disk is full, UsageError, CheckpointError and PluginError.
     """
@@ -86,9 +92,10 @@ def apply(
     targets = _Targets(source, Path(input).expanduser(), output, format, overwrite)
     translator = load(model, device, precision)
     origin, to = translator.route(to)
-    reader = _Reader(translator.model.spec[origin], side, translator.stride)
+    spec = translator.model.spec
+    reader = _Reader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)
     tally = _Tally()
-    jobs = targets.plan(translator.model.spec[to].channels, tally)
+    jobs = targets.plan(spec[to], tally)
     with (
         _progress(len(jobs), tally),
         ThreadPoolExecutor(WORKERS) as read_pool,
@@ -99,6 +106,14 @@ def apply(
         _write(write_pool, results, tally, ahead=batch + 2 * WORKERS)
     seconds = time.perf_counter() - started
     return ApplyResult(tally.written, tally.skipped, dict(sorted(tally.failed.items())), reader.notes(tally), seconds)
+
+
+def _base(spec: Spec, origin: str) -> DomainSpec:
+    """The domain that inputs were made from in training. Raises UsageError if they were real."""
+    synthesis = parse(spec[origin].synthesis) if spec[origin].synthesis else None
+    if synthesis is None:
+        raise UsageError(f"--degrade does not fit: this model learned from images of {origin!r} as they were.")
+    return spec[synthesis.source]
 
 
 # What is done with which file ----------------------------------------------------------------------------------------
@@ -155,7 +170,7 @@ def _source(text: str) -> Source:
     if not source.entries:
         others = f", but {len(source.others):,} other files" if source.others else ""
         raise DataError(
-            f"{source.location} has no images{others}. Read are {', '.join(sorted(IMAGE_SUFFIXES))}; "
+            f"{source.location} has no images{others}. Read are {', '.join(sorted(image_suffixes()))}; "
             "give a folder or archive that holds some."
         )
     return source
@@ -174,9 +189,9 @@ class _Targets:
         self.inputs: set[Path] = set()  # empty for an archive
         if source.path is not None:
             self._keep_apart(source.path.resolve())
-        elif input.suffix.lower() in IMAGE_SUFFIXES:
+        elif input.suffix.lower() in image_suffixes():
             self.inputs = {input.resolve()}
-            if output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
+            if output.suffix.lower() in image_suffixes() and not output.is_dir():
                 self.file = output
                 self._check_file(output)
         if self.file is None and output.is_file():
@@ -202,12 +217,12 @@ class _Targets:
                 raise DataError(f"{folder} has no images outside of OUTPUT, {output}.")
         self.inputs = {folder / entry.name for entry in self.entries}
 
-    def plan(self, channels: int, tally: _Tally) -> list[_Job]:
-        """The files to translate; `channels` is what the translations have. Counts skips, notes failures."""
+    def plan(self, domain: DomainSpec, tally: _Tally) -> list[_Job]:
+        """The files to translate to this domain. Counts skips, notes failures."""
         taken: dict[Path, str] = {}
         jobs = []
         for entry in self.entries:
-            target = self._target(entry, channels)
+            target = self._target(entry, domain)
             first = taken.setdefault(target, entry.name)
             exists = target.exists()
             if first != entry.name:
@@ -220,13 +235,13 @@ class _Targets:
                 jobs.append(_Job(entry, target))
         return jobs
 
-    def _target(self, entry: Entry, channels: int) -> Path:
+    def _target(self, entry: Entry, domain: DomainSpec) -> Path:
         if self.file is not None:
             return self.file
         name = PurePosixPath(entry.name)
         suffix = _suffix(name, self.format)
-        if self.format == "same" and channels in (2, 4) and suffix in (".jpg", ".jpeg"):
-            suffix = ".png"  # JPEG has no transparency
+        if self.format == "same":
+            suffix = fitting_suffix(suffix, domain.channels, domain.bit_depth)
         return self.output / (name if suffix == name.suffix.lower() else name.with_suffix(suffix))
 
 
@@ -243,7 +258,7 @@ def _suffix(name: PurePosixPath | Path, format: Format) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A decoded input: uint8 (C, H, W), padded at the right and bottom; height and width are without the padding."""
+    """A decoded input: (C, H, W) float32 in [-1, 1], padded right and below; height and width are without that."""
 
     job: _Job
     pixels: Tensor
@@ -255,11 +270,12 @@ class _Picture:
 class _Reader:
     """Reads one file as the model wants to see it; called by several threads."""
 
-    def __init__(self, domain: DomainSpec, side: Side, stride: int) -> None:
+    def __init__(self, domain: DomainSpec, base: DomainSpec | None, side: Side, stride: int, seed: int) -> None:
         self.domain = domain
         self.half = domain.part if side == "auto" else None if side == "whole" else side
         self.forced = side in ("left", "right")
         self.stride = stride
+        self.as_input = InputReader(domain, base, seed)
 
     def __call__(self, job: _Job) -> _Picture:
         """Raises DataError if the file cannot be read or has other channels."""
@@ -267,9 +283,8 @@ class _Reader:
         image = decode(entry.read(), entry.origin)
         height, width = image.shape[1:]
         halved = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
-        image = cut(image, self.half if halved else None)
-        image = match_channels(image, self.domain.channels, entry.origin)
-        return _Picture(job, pad(image, self.stride), height, image.shape[2], halved)
+        image = self.as_input(cut(image, self.half if halved else None), entry)
+        return _Picture(job, pad(image, self.stride), image.shape[1], image.shape[2], halved)
 
     def notes(self, tally: _Tally) -> tuple[str, ...]:
         """What the user should know of how files were read."""
@@ -325,7 +340,10 @@ def _batches(pictures: Iterable[_Picture], size: int, groups: int = 4) -> Iterat
 def _translated(
     translator: Translator, batches: Iterable[list[_Picture]], to: str, seed: int, tally: _Tally
 ) -> Iterator[tuple[_Job, Tensor]]:
-    """Each image's translation, uint8 (C, H, W) on the CPU. A batch that fails is tried again image by image."""
+    """Each image's translation, (C, H, W) on the CPU, in its domain's depth.
+
+    A batch that fails is tried again image by image.
+    """
     for batch in batches:
         try:
             yield from _translate(translator, batch, to, seed, tally)
@@ -341,10 +359,11 @@ def _translated(
 def _translate(
     translator: Translator, batch: list[_Picture], to: str, seed: int, tally: _Tally
 ) -> list[tuple[_Job, Tensor]]:
-    images = as_float(torch.stack([picture.pixels for picture in batch]).to(translator.device))  # (N, C, H, W)
+    images = torch.stack([picture.pixels for picture in batch])  # (N, C, H, W)
     results = translator(images, to=to, seed=seed, names=[picture.job.entry.name for picture in batch])
     finite = results.isfinite().flatten(1).all(1).tolist()
-    pixels = as_uint8(results).cpu()
+    domain = translator.model.spec[to]
+    pixels = as_pixels(results, domain.bit_depth, domain.value_range).cpu()
     done = []
     for picture, image, good in zip(batch, pixels, finite, strict=True):
         if good:

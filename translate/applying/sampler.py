@@ -39,7 +39,7 @@ class Sampler:
             )
         self.model = model
         self.device = device
-        self.precision = resolve_precision(precision, device)
+        self.precision = resolve_precision(precision, device, model.spec.deep)
         self.batch = batch
         self.domain = next(iter(model.spec.values()))
         self.has_styles = type(model).styles is not Model.styles

@@ -17,6 +17,7 @@ from torch import Tensor
 from translate.applying.folder import WORKERS
 from translate.applying.sampler import Sampler, in_turn, sheet
 from translate.data import images as pictures
+from translate.data import writers
 from translate.errors import CheckpointError, UsageError, did_you_mean
 from translate.files import explain_os_error
 
@@ -77,7 +78,7 @@ def sample(
     elif mix:
         _write(_mixed(sampler, mix, numbers, truncation), output)
     elif interpolate:
-        moving = output.suffix.lower() in pictures.ANIMATED
+        moving = output.suffix.lower() in writers.ANIMATED
         _write(_between(sampler, interpolate, frames, numbers, truncation, moving), output)
     else:
         jobs = _jobs(sampler, range(seed, seed + n), numbers, output, format or "png")
@@ -100,7 +101,7 @@ def _check_choices(chosen: Sequence[str], n: int, batch: int, format: str | None
 
 def _check_output(output: Path, chosen: Sequence[str]) -> None:
     """Raises UsageError if OUTPUT is a file where a folder is needed, or the other way round."""
-    suffix, known = output.suffix.lower(), {*pictures.SAVED_AS, *pictures.ANIMATED}
+    suffix, known = output.suffix.lower(), {*writers.SAVED_AS, *writers.ANIMATED}
     if not chosen:
         if output.is_file() or (suffix in known and not output.exists()):
             raise UsageError(
@@ -108,7 +109,7 @@ def _check_output(output: Path, chosen: Sequence[str]) -> None:
             )
         return
     if "interpolate" not in chosen:
-        known = set(pictures.SAVED_AS)
+        known = set(writers.SAVED_AS)
     if suffix not in known or output.is_dir():
         found = "is a folder" if output.is_dir() else "is no such file name"
         raise UsageError(
@@ -168,9 +169,9 @@ def _write(image: Tensor | Sequence[Tensor], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(image, Tensor):
-            pictures.save(image, path)
+            writers.save(image, path)
         else:
-            pictures.save_animation(image, path)
+            writers.save_animation(image, path)
     except OSError as error:
         raise explain_os_error(error, path) from error
 

@@ -36,7 +36,7 @@ class Translator:
         """model: on `device` already."""
         self.model = model
         self.device = device
-        self.precision = resolve_precision(precision, device)
+        self.precision = resolve_precision(precision, device, model.spec.deep)
         self.memory_format = memory_format(device, self.precision)
         self.stride = stride_of(model)
         self.routes = {to: source for to, source in model.routes.items() if {to, source} <= set(model.spec)}

@@ -20,7 +20,7 @@ def apply(
     to: Annotated[str | None, typer.Option(help="Domain to translate to; by default the model's first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images translated at once.")] = 8,
     format: Annotated[
-        Literal["same", "png", "jpg", "webp", "tiff"], typer.Option(help="File format of the translations.")
+        Literal["same", "png", "jpg", "webp", "tiff", "npy"], typer.Option(help="File format of the translations.")
     ] = "same",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Translate again what exists.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
@@ -30,6 +30,9 @@ def apply(
         Literal["auto", "left", "right", "whole"],
         typer.Option(help="Part of each image to translate; auto takes the side that the model learned from."),
     ] = "auto",
+    degrade: Annotated[
+        bool, typer.Option("--degrade", help="Inputs are good images: degrade them first, as in training.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Translate an image or a folder with a trained model.
@@ -41,7 +44,7 @@ def apply(
     result = translate_folder(
         model, input, output,
         to=to, batch=batch, format=format, overwrite=overwrite, seed=seed,
-        device=device, precision=precision, side=side,
+        device=device, precision=precision, side=side, degrade=degrade,
     )  # fmt: skip
     if json:
         as_json(dataclasses.asdict(result))

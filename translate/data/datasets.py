@@ -1,28 +1,37 @@
-"""Domains that plugins offer by name: made once into a cache folder, then read like any other folder."""
+"""Domains that have names: of public data sets, by their cards, and of those that plugins offer.
+
+Each set is made once in the cache folder, from a download or by a plugin, and then read like any other folder.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from translate.data.cards import Card, cards
+from translate.data.domains import Part
 from translate.data.sources import Source, open_source
 from translate.errors import DataError, PluginError, TranslateError, did_you_mean
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images that a plugin offers through `register_datasets`.
+    """Images that have a name, by a card or by a plugin's `register_datasets`.
 
     name: of the data set; `--data NAME` means its first two domains.
     domains: their names, which `--a` and `--b` take, alone or as NAME/DOMAIN.
-    prepare: fills the folder it is given with train/DOMAIN/* and test/DOMAIN/*; called once, and again after `version`
-        was raised.
+    prepare: fills the folder it is given with train/DOMAIN/* and, where images are held out, test/DOMAIN/*; called
+        once, and again after `version` was raised.
     licence, about: one line each, for people.
+    parts: for each domain which half of side-by-side images it is; these lie in train/* and test/*.
+    card: of a set that is downloaded, which the user is asked about first.
     """
 
     name: str
@@ -31,44 +40,62 @@ class Dataset:
     licence: str = ""
     about: str = ""
     version: int = 1
+    parts: tuple[Part, ...] = ()
+    card: Card | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept, made or not."""
+        return cache_folder() / "datasets" / f"{self.name}-{self.version}"
+
+    @property
+    def downloads(self) -> Path:
+        """Where its files are kept until they are unpacked."""
+        return cache_folder() / "downloads" / self.name
 
 
 class Resolved(NamedTuple):
-    """The images a user's word stands for."""
+    """The images a user's word stands for; part: which half of each, None for the whole."""
 
     train: Source
     held_out: Source | None
     title: str
+    part: Part = None
 
 
 def resolve(text: str) -> Resolved:
-    """The images of a path or of a domain's name; an existing path wins. DataError, with near matches, if neither."""
+    """The images of a path or of a domain's name; an existing path wins. DataError, with near matches, if neither.
+
+    A set that has to be downloaded is, once the user at the terminal agrees; DataError without a terminal.
+    """
     path = Path(text).expanduser()
     if path.exists():
         source = open_source(path)
         return Resolved(source, None, source.title)
+    known = offered()
     found = [
         (dataset, domain)
-        for dataset in _offered().values()
+        for dataset in known.values()
         for domain in dataset.domains
         if text in (domain, f"{dataset.name}/{domain}")
     ]
     if len(found) > 1:
         choices = " or ".join(f"{dataset.name}/{domain}" for dataset, domain in found)
         raise DataError(f"{text!r} is offered by {len(found)} data sets; say {choices}.")
-    if not found and text in _offered():
-        domains = ", ".join(f"{text}/{domain}" for domain in _offered()[text].domains)
+    if not found and text in known:
+        domains = ", ".join(f"{text}/{domain}" for domain in known[text].domains)
         raise DataError(f"{text!r} is a data set of several domains; name one of them: {domains}.")
     if not found:
-        raise _unknown(text, path)
-    (dataset, domain) = found[0]
-    folder = prepared(dataset)
-    return Resolved(open_source(folder / "train" / domain), open_source(folder / "test" / domain), domain)
+        raise _unknown(text, path, known)
+    ((dataset, domain),) = found
+    if not dataset.folder.is_dir():
+        require_consent(dataset)
+    return _resolved(dataset, domain)
 
 
 def two_domains(text: str) -> tuple[str, str] | None:
     """The words for `--a` and `--b` that `--data TEXT` stands for, if it names a data set; an existing path wins."""
-    dataset = None if Path(text).expanduser().exists() else _offered().get(text)
+    dataset = None if Path(text).expanduser().exists() else offered().get(text)
     if dataset is None:
         return None
     if len(dataset.domains) < 2:
@@ -78,22 +105,100 @@ def two_domains(text: str) -> tuple[str, str] | None:
 
 
 def prepared(dataset: Dataset) -> Path:
-    """The data set's folder, made if it is not there; two processes may do it at once, and one of them wins."""
-    final = cache_folder() / "datasets" / f"{dataset.name}-{dataset.version}"
+    """The data set's folder, made if it is not there; while one process makes it, others wait."""
+    final = dataset.folder
     if final.is_dir():
         return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{dataset.name}-", dir=final.parent))
+    temporary = final.with_name(f".{final.name}.part")
     try:
-        _prepare(dataset, temporary)
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not final.is_dir():  # otherwise another process was first, with the same images
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(final):
+            if final.is_dir():  # another process was first
+                return final
+            shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+            temporary.mkdir()
+            try:
+                _prepare(dataset, temporary)
+                temporary.rename(final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"{final} cannot be made: {error.strerror or error}. TRANSLATE_CACHE can name another folder."
+        ) from error
     return final
+
+
+def offered() -> dict[str, Dataset]:
+    """Every data set that a card or a plugin offers, by name. Raises PluginError if both offer one name."""
+    from translate import plugins  # loads every plugin: only when a word is no path
+
+    known = dict(plugins.datasets())
+    for name, card in cards().items():
+        if name in known:
+            raise PluginError(f"A card and a plugin both offer the data set {name!r}; remove one of them.")
+        known[name] = from_card(card)
+    return {name: known[name] for name in sorted(known)}
+
+
+def from_card(card: Card) -> Dataset:
+    """The data set that a card describes, downloaded when it is prepared."""
+    parts = tuple(domain.part for domain in card.domains.values())
+    return Dataset(
+        card.name, tuple(card.domains), partial(_from_downloads, card), card.licence, card.about, card.version,
+        parts=parts if any(parts) else (), card=card,
+    )  # fmt: skip
+
+
+def describe(dataset: Dataset) -> str:
+    """What a user should know before a download: what it is, how large, its licence, whom to cite, where it goes.
+
+    The server is asked for a size that the card does not know; DataError if it cannot be reached.
+    """
+    card = dataset.card
+    citation = card.citation.replace("\n", "\n           ") if card else ""
+    lines = [
+        f"{dataset.name}: {dataset.about}",
+        f"  size:    {size_of(dataset, ask=True)} to download",
+        f"  licence: {dataset.licence}",
+        f"  cite:    {citation}",
+        f"  from:    {card.homepage}" if card and card.homepage else "",
+        f"  to:      {dataset.folder}",
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def size_of(dataset: Dataset, *, ask: bool = False) -> str:
+    """The size of the download for people; a dash if there is none. ask: the server, if the card does not know."""
+    from translate.data.downloads import readable, remote_size
+
+    if dataset.card is None:
+        return "-"
+    sizes = [file.size or (remote_size(file) if ask and file.urls else None) for file in dataset.card.files]
+    if None in sizes:
+        return "unknown"
+    about = "about " if any(file.approximate_bytes for file in dataset.card.files) else ""
+    return about + readable(sum(filter(None, sizes)))
+
+
+def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
+    """Say what is to be downloaded, and ask on the terminal whether to; `yes` has been said before.
+
+    Raises DataError if the answer is no, or if nobody can be asked.
+    """
+    if dataset.card is None or dataset.card.by_hand:
+        return  # nothing is downloaded
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # processes of one run, which would all ask
+    if not yes and (several or not (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise DataError(
+            f"The data set {dataset.name!r} is not on this machine ({size_of(dataset)} to download, licence: "
+            f"{dataset.licence}). Run `translate data get {dataset.name} --yes` first."
+        )
+    print(describe(dataset), file=sys.stderr)
+    if not yes:
+        print("Download it now? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise DataError(f"The data set {dataset.name!r} was not downloaded.")
 
 
 def cache_folder() -> Path:
@@ -103,34 +208,82 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "translate"
 
 
+def _resolved(dataset: Dataset, domain: str) -> Resolved:
+    folder = prepared(dataset)
+    part = dataset.parts[dataset.domains.index(domain)] if dataset.parts else None
+    inside = "" if part else domain
+    test = folder / "test" / inside
+    return Resolved(open_source(folder / "train" / inside), open_source(test) if test.is_dir() else None, domain, part)
+
+
+def _from_downloads(card: Card, folder: Path) -> None:
+    """Fetch a card's files and unpack them; files that were downloaded are removed after that."""
+    from translate.data.downloads import download, readable, remember, require_space
+    from translate.data.unpacking import unpack
+
+    downloads = from_card(card).downloads
+    missing = [file.name for file in card.files if not file.urls and not (downloads / file.name).exists()]
+    if missing:
+        downloads.mkdir(parents=True, exist_ok=True)
+        raise DataError(
+            f"{card.name} cannot be downloaded by a program. {card.by_hand} Put {' and '.join(missing)} into "
+            f"{downloads}, then run `translate data get {card.name}`."
+        )
+    to_come = sum(file.size or 0 for file in card.files if not (downloads / file.name).exists())
+    require_space(downloads, 2 * to_come, f"{card.name}, {readable(to_come)} and its images,")
+    files = [download(file, downloads) for file in card.files]
+    try:
+        unpack(card, files, folder)
+    except DataError:
+        for file, path in zip(card.files, files, strict=True):
+            if file.urls and not file.has_checksum:  # what arrived may be anything: no use in keeping it
+                path.unlink()
+        raise
+    for file, path in zip(card.files, files, strict=True):
+        if not file.has_checksum:
+            remember(path)
+        if file.urls:
+            path.unlink()
+
+
 def _prepare(dataset: Dataset, folder: Path) -> None:
     try:
         dataset.prepare(folder)
-    except TranslateError:
+    except (TranslateError, OSError):
         raise
-    except Exception as error:
+    except Exception as error:  # a stranger's function may raise anything
         raise PluginError(
             f"The data set {dataset.name!r} could not be made: {type(error).__name__}: {error}"
         ) from error
-    for part in ("train", "test"):
-        for domain in dataset.domains:
-            if not (folder / part / domain).is_dir():
-                raise PluginError(f"The data set {dataset.name!r} made no folder {part}/{domain}/, as it must.")
+    for inside in ("train",) if dataset.parts else (f"train/{domain}" for domain in dataset.domains):
+        if not (folder / inside).is_dir():
+            raise PluginError(f"The data set {dataset.name!r} made no folder {inside}/, as it must.")
 
 
-def _offered() -> dict[str, Dataset]:
-    from translate import plugins  # loads every plugin: only when a word is no path
+@contextmanager
+def _alone(final: Path) -> Iterator[None]:
+    """Inside, no other process makes this folder."""
+    from filelock import FileLock, Timeout
 
-    return dict(plugins.datasets())
+    lock = FileLock(final.with_name(f".{final.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process is making {final}; waiting for it.", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _unknown(text: str, path: Path) -> DataError:
+def _unknown(text: str, path: Path, known: dict[str, Dataset]) -> DataError:
     beside = (
         {}
         if not path.parent.is_dir()
         else {other.name: str(path.parent / other.name) for other in path.parent.iterdir()}
     )
-    names = {domain for dataset in _offered().values() for domain in dataset.domains}
+    names = {domain for dataset in known.values() for domain in dataset.domains}
     near = did_you_mean(path.name, [*beside, *names])
     hint = near if near.startswith("Did") else f"Domains offered by name: {', '.join(sorted(names)) or 'none'}."
-    return DataError(f"{text!r} is no file or folder, and no domain that a plugin offers. {hint}")
+    return DataError(f"{text!r} is no file or folder, and no domain that a card or a plugin offers. {hint}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,7 @@ class Pair(Protocol):
     def b(self) -> Tensor: ...
 
 
+Depth = Literal[8, 16, 32]
 Part = Literal["left", "right"] | None
 """Which half of a side-by-side image; None is all of it."""
 
@@ -43,9 +44,13 @@ class DomainSpec(BaseModel):
     title: what the user called it, a folder's or data set's name, for pictures and messages.
     channels: of an image tensor (channels, height, width).
     size: side of the square training crops, in pixels.
-    bit_depth: of the source images; their full range maps to value_range.
+    kind: labels are images whose values are codes, not colours: never blended with their neighbours.
+    bit_depth: of the source images: 8 and 16 are unsigned integers, 32 is floating point.
+    value_range: the source values that become -1 and 1; of 8 bits always (0, 255).
+    background: the colour that transparent images are laid on; "keep" if alpha is one of the channels.
     part: which half of a side-by-side image holds this domain, None for whole images.
     classes: names of the sub-folders, in label order, for labelled images.
+    synthesis: how images of another domain become images of this one, as in "gray(b)"; empty for images of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,10 +60,20 @@ class DomainSpec(BaseModel):
     kind: Literal["images", "labels", "volume"] = "images"
     channels: int = 3
     size: int = 256
-    bit_depth: int = 8
-    value_range: tuple[float, float] = (-1.0, 1.0)
+    bit_depth: Depth = 8
+    value_range: tuple[float, float] = (0.0, 255.0)
+    background: str = "white"
     part: Part = None
     classes: tuple[str, ...] = ()
+    synthesis: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _eight_bits_have_one_range(cls, values: Any) -> Any:
+        """Files of the first versions say (-1, 1), the range of the tensors."""
+        if isinstance(values, dict) and values.get("bit_depth", 8) == 8:
+            return {**values, "value_range": (0.0, 255.0)}
+        return values
 
 
 class Spec(Mapping[str, DomainSpec]):
@@ -84,6 +99,11 @@ class Spec(Mapping[str, DomainSpec]):
 
     def __repr__(self) -> str:
         return f"Spec({self._domains!r})"
+
+    @property
+    def deep(self) -> bool:
+        """Whether images of some domain have more than 8 bits."""
+        return any(domain.bit_depth > 8 for domain in self.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the model file's manifest and the run's record."""

@@ -1,183 +1,233 @@
-"""From the user's words to batches on the device: START HERE for the data path.
+"""From the user's words to what batches are drawn from: START HERE for the data path.
 
-`open_training_data` recognises the layout, decodes every image once into a resident store, and says what it left out.
-`TrainingData.batch(step)` is then a few slices: no file, no thread and no state.
+`open_training_data` recognises the layout, decodes every image once into a store, and says what it left out. What comes
+back is `batches.TrainingData`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 import torch
-from torch import Tensor
 
-from translate.data.domains import DomainSpec, Labelled, Needs, Spec, Unpaired
-from translate.data.images import as_float
+from translate.data.augmentation import parse
+from translate.data.batches import Column, TrainingData
+from translate.data.domains import Depth, DomainSpec, Labelled, Needs, Paired
 from translate.data.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions
-from translate.data.sampling import crop_and_flip, geometry, indices
-from translate.data.sources import Entry
-from translate.data.store import common_channels, fill, fits_device, load, without
-from translate.errors import DataError
+from translate.data.preparing import Shape, half_of, stored_shape
+from translate.data.readers import Header, read_header
+from translate.data.sources import Entry, in_parallel
+from translate.data.store import Plan, choose, fill
+from translate.data.synthesis import parse as parse_synthesis
+from translate.errors import DataError, UsageError
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One domain in memory.
-
-    images: uint8 (N, C, L, L), on the device or in main memory. entries: the file of each row.
-    labels: int64 (N,) on the CPU; zeros without classes. channels: C.
-    """
-
-    domain: Domain
-    entries: tuple[Entry, ...]
-    images: Tensor
-    labels: Tensor
-    channels: int
-
-
-class TrainingData:
-    """The images of one training, decoded and resident.
-
-    spec: a DomainSpec for each domain.
-    epoch: the images of the larger domain.
-    notes: sentences for the user: what was swapped, left out, ignored.
-    fingerprint: for each domain the number of images and a hash over their names and sizes; plain values.
-    paired_held_out: the held-out images of the two domains show the same scenes.
-    """
-
-    def __init__(
-        self, needs: Needs, options: DataOptions, layout: Layout, columns: Sequence[_Column], device: torch.device
-    ) -> None:
-        self.spec = Spec({column.domain.name: _spec(column, options.size) for column in columns})
-        self.epoch = max(len(column.entries) for column in columns)
-        self.notes = list(layout.notes)
-        self.fingerprint = {column.domain.name: _fingerprint(column.entries) for column in columns}
-        self.paired_held_out = layout.paired_held_out
-        self._needs = needs
-        self._options = options
-        self._columns = columns
-        self._device = device
-
-    def batch(self, step: int) -> Any:
-        """The batch of one step, counted from 0: images (N, C, size, size) float32 in [-1, 1], labels int64 (N,).
-
-        A pure function of (seed, step). Domains that correspond share order, crop and flip; others share nothing.
-        """
-        options = self._options
-        slack = options.stored_size - options.size
-        tensors = []
-        for column in self._columns:
-            stream = column.domain.name if isinstance(self._needs, Unpaired) else ""
-            rows = indices(options.seed, stream, step, options.batch, len(column.images))
-            drawn = geometry(options.seed, stream, step, options.batch, slack, options.augmentations)
-            crops = crop_and_flip(column.images, rows, drawn, options.size)
-            tensors.append(as_float(self._to_device(crops)))
-            if isinstance(self._needs, Labelled):
-                tensors.append(self._to_device(column.labels[rows]))
-        return self._needs.batch_type(*tensors)
-
-    def held_out(self, n: int) -> Any:
-        """At most n held-out images of each domain, spread evenly over them, resized and not augmented.
-
-        Training images stand in where a domain has none held out. Shapes as in `batch`; the rows of domains whose
-        held-out images correspond do so too. Files that cannot be read are passed over. Decodes at every call.
-        """
-        rows: list[list[Tensor]] = []
-        labels: list[int] = []
-        for entries in self._held_out_rows(n):
-            try:
-                rows.append([self._held_out_image(*pair) for pair in zip(self._columns, entries, strict=True)])
-            except DataError:
-                continue
-            labels.append(_label(self._columns[0].domain, entries[0]))
-            if len(rows) == n:
-                break
-        if not rows:
-            raise DataError("None of the held-out images can be read.")
-        tensors = [as_float(self._to_device(torch.stack(images))) for images in zip(*rows, strict=True)]
-        if isinstance(self._needs, Labelled):
-            tensors.append(self._to_device(torch.tensor(labels)))
-        return self._needs.batch_type(*tensors)
-
-    def _held_out_rows(self, n: int) -> Iterator[tuple[Entry, ...]]:
-        """The held-out files, one a domain: first n evenly spread ones, then the others, to replace unreadable ones."""
-        files = [column.domain.held_out or column.entries for column in self._columns]
-        count = min(map(len, files))
-        first = [i * count // n for i in range(n)] if n < count else list(range(count))
-        for i in [*first, *sorted(set(range(count)) - set(first))]:
-            yield tuple(entries[i * len(entries) // count] for entries in files)
-
-    def _held_out_image(self, column: _Column, entry: Entry) -> Tensor:
-        (image,) = load(entry, [column.domain.part], column.channels, self._options.size)
-        return image
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        """Through pinned memory where that makes the copy asynchronous."""
-        if self._device.type == "cuda" and tensor.device.type == "cpu":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=True)
-
-
-def open_training_data(needs: Needs, options: DataOptions, device: torch.device) -> TrainingData:
+def open_training_data(
+    needs: Needs, options: DataOptions, device: torch.device, share: tuple[int, int] = (0, 1)
+) -> TrainingData:
     """Finds, decodes and checks the images that a model needs.
 
+    share: rank and number of ranks; each gets its part of every batch.
     Raises UsageError for flags that contradict each other; DataError for images that are missing, fit no layout, are
-    too few for a batch, mostly unreadable, of irreconcilable channels, or too many for the memory.
+    too few for a batch, mostly unreadable, of irreconcilable channels, or too many for the place they should be in.
     """
     layout = recognise(needs, options)
+    _check_words(layout, options)
     notes = list(layout.notes)
-    columns = _columns(needs, options, layout, notes)
-    num_bytes = sum(column.images.nbytes for column in columns)
-    if fits_device(num_bytes, device):
-        columns = [_moved(column, device) for column in columns]
-    elif device.type == "cuda":
-        notes.append(f"The images ({num_bytes / 1e9:.1f} GB) stay in main memory: the device has too little free.")
-    layout = Layout(layout.domains, layout.paired_held_out, tuple(notes))
-    return TrainingData(needs, options, layout, columns, device)
-
-
-def _columns(needs: Needs, options: DataOptions, layout: Layout, notes: list[str]) -> list[_Column]:
-    """The decoded domains, without the files that cannot be read, nor their partners."""
-    stores: list[Tensor] = []
-    failures: list[dict[int, str]] = []
-    channels: list[int] = []
+    plans: list[tuple[Plan, list[Domain]]] = []
     for domains in _sharing_files(layout.domains):
-        entries = domains[0].train
-        count = common_channels(entries)
-        filled, failed = fill(entries, [domain.part for domain in domains], count, options.stored_size)
-        _check_failures(domains[0].location, len(entries), failed, notes)
-        stores += filled
-        failures += [failed] * len(domains)
-        channels += [count] * len(domains)
-    columns = []
-    for i, domain in enumerate(layout.domains):
-        lost = set(failures[i]) if isinstance(needs, Unpaired) else set().union(*failures)
-        kept = tuple(entry for row, entry in enumerate(domain.train) if row not in lost)
-        if len(kept) < options.batch:
-            raise _too_few(domain, len(kept), options.batch)
-        labels = torch.tensor([_label(domain, entry) for entry in kept])
-        columns.append(_Column(domain, kept, without(stores[i], lost), labels, channels[i]))
-    return columns
+        like = plans[0][0].shapes[0] if plans and isinstance(needs, Paired) else None
+        plans.append((_plan(domains, options, notes, like), domains))
+    num_bytes = sum(plan.nbytes for plan, _ in plans)
+    place = choose(options.store, num_bytes, device, options.memory_budget)
+    columns: dict[str, Column] = {}
+    failures: dict[str, set[int]] = {}
+    for plan, domains in plans:
+        filled = fill(plan, place, device)
+        _check_failures(domains[0].location, len(plan.entries), filled.failures, notes)
+        for i, domain in enumerate(domains):
+            spec = _with_range(plan.specs[i], filled.extremes[i], options, notes)
+            stream = "" if isinstance(needs, Paired | Labelled) or len(needs.names) == 1 else domain.name
+            labels = torch.tensor([domain.label(entry) for entry in plan.entries])
+            columns[domain.name] = Column(domain, spec, spec, filled.stores[i], plan.entries, labels, stream, None)
+            failures[domain.name] = set(filled.failures)
+    for domain in layout.domains:
+        if domain.synthesis:
+            columns[domain.name] = _synthesised(domain, columns, needs)
+            failures[domain.name] = failures[columns[domain.name].stored.name]
+    if isinstance(needs, Paired):
+        failures = dict.fromkeys(failures, set().union(*failures.values()))
+    ready = [_without(columns[domain.name], failures[domain.name], options) for domain in layout.domains]
+    notes += _place_notes(place, num_bytes, device)
+    data = TrainingData(needs, options, replace(layout, notes=tuple(notes)), ready, device, place, share)
+    _check_shapes(ready, data, options)
+    return data
 
 
-def _label(domain: Domain, entry: Entry) -> int:
-    return domain.label(entry) if domain.classes else 0
+def _check_words(layout: Layout, options: DataOptions) -> None:
+    """Raises UsageError for a domain in --labels that there is not."""
+    names = [domain.name for domain in layout.domains]
+    for name in sorted(options.label_domains - set(names)):
+        raise UsageError(f"--labels {name!r} is no domain of this model; it has {', '.join(names)}.")
 
 
 def _sharing_files(domains: Sequence[Domain]) -> list[list[Domain]]:
-    """The domains, those of the same side-by-side files together, so that each file is decoded once."""
+    """The domains that have images of their own, those of the same side-by-side files together: each is read once."""
     groups: list[list[Domain]] = []
     for domain in domains:
-        if groups and groups[-1][0].train is domain.train and domain.part is not None:
+        if domain.synthesis:
+            continue
+        if groups and groups[-1][0].train is domain.train:
             groups[-1].append(domain)
         else:
             groups.append([domain])
     return groups
+
+
+def _plan(domains: Sequence[Domain], options: DataOptions, notes: list[str], like: tuple[Shape, ...] | None) -> Plan:
+    """What is to be kept of the files that some domains share, by the headers of the files.
+
+    like: the sizes of the partners' images, which these are kept in as well, so that pairs share their geometry.
+    """
+    entries, location = domains[0].train, domains[0].location
+    headers, failures = _scan(entries)
+    specs = tuple(_spec(domain, headers, options) for domain in domains)
+    _note_headers(location, [header for header in headers if header], specs[0], options, notes)
+    shapes = []
+    for spec in specs:
+        own = [half_of((each.height, each.width), spec) if each else (0, 0) for each in headers]
+        sizes = [stored_shape(shape, options, options.stored_size) if all(shape) else shape for shape in own]
+        shapes.append(tuple(sizes if like is None else (a if all(a) else b for a, b in zip(like, sizes, strict=True))))
+    return Plan(location, entries, specs, tuple(shapes), failures, {"side": options.stored_size})
+
+
+def _scan(entries: Sequence[Entry]) -> tuple[list[Header | None], dict[int, str]]:
+    """The headers of files, and why some have none."""
+
+    def attempt(entry: Entry) -> Header | str:
+        try:
+            return read_header(entry)
+        except DataError as error:
+            return str(error)
+
+    found = in_parallel(attempt, entries)
+    failures = {row: each for row, each in enumerate(found) if isinstance(each, str)}
+    return [None if isinstance(each, str) else each for each in found], failures
+
+
+def _spec(domain: Domain, headers: Sequence[Header | None], options: DataOptions) -> DomainSpec:
+    """What the model is told of a domain, but for the range of its values."""
+    found = [header for header in headers if header]
+    channels = {header.channels for header in found}
+    count = 3 if channels & {3, 4} else 1
+    if max(channels, default=3) > 4:
+        count = max(channels)
+    elif options.background == "keep" and channels & {2, 4}:
+        count = 4
+    return DomainSpec(
+        name=domain.name,
+        title=domain.title,
+        kind="labels" if domain.name in options.label_domains else "images",
+        channels=count,
+        size=options.size,
+        bit_depth=cast(Depth, max((header.bits for header in found), default=8)),
+        background=options.background,
+        part=domain.part,
+        classes=domain.classes,
+    )
+
+
+def _note_headers(
+    location: str, headers: Sequence[Header], spec: DomainSpec, options: DataOptions, notes: list[str]
+) -> None:
+    """What the user should know of what is done to the images of a domain."""
+    transparent = sum(header.channels in (2, 4) for header in headers)
+    if transparent and options.background != "keep":
+        notes.append(
+            f"{transparent:,} images in {location} have an alpha channel: what is transparent is laid on "
+            f"{options.background} (--background keep keeps it as a fourth channel)."
+        )
+    small = sum(min(half_of((header.height, header.width), spec)) < options.size for header in headers)
+    if small and options.preprocess in ("crop", "scale-width"):
+        notes.append(f"{small:,} images in {location} are smaller than --size {options.size} and may be enlarged.")
+
+
+def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOptions, notes: list[str]) -> DomainSpec:
+    """The domain with the values that become -1 and 1."""
+    low, high = extremes
+    if spec.bit_depth == 8:
+        return spec
+    if options.value_range is not None:
+        asked = tuple(map(float, options.value_range.split(",")))
+        if low < asked[0] or high > asked[1]:
+            notes.append(
+                f"Values of domain {spec.name!r} from {low:g} to {high:g} are clipped to --value-range "
+                f"{options.value_range}."
+            )
+        return spec.model_copy(update={"value_range": asked})
+    if spec.bit_depth == 32:
+        if low == high:
+            raise DataError(f"All values of domain {spec.name!r} are {low:g}; there is nothing to learn from.")
+        return spec.model_copy(update={"value_range": extremes})
+    if high < 2**14:
+        notes.append(
+            f"The 16-bit values of domain {spec.name!r} reach from {low:g} to {high:g} of 65535; "
+            f"--value-range 0,{2 ** max(8, int(high).bit_length()) - 1} would use the range that the model has better."
+        )
+    return spec.model_copy(update={"value_range": (0.0, 65535.0)})
+
+
+def _synthesised(domain: Domain, columns: Mapping[str, Column], needs: Needs) -> Column:
+    """The column of a domain that is made from another one, as they are drawn."""
+    synthesis = parse_synthesis(domain.synthesis)
+    assert synthesis is not None  # the layout has parsed it
+    base = columns[synthesis.source]
+    spec = base.spec.model_copy(
+        update={
+            "name": domain.name,
+            "title": domain.title,
+            "channels": synthesis.channels(base.spec.channels),
+            "background": "keep" if synthesis.name == "mask" else base.spec.background,  # its alpha is the mask
+            "synthesis": synthesis.text,
+        }
+    )
+    stream = base.stream if isinstance(needs, Paired) else domain.name
+    return replace(base, domain=domain, spec=spec, stream=stream, synthesis=synthesis)
+
+
+def _without(column: Column, rows: set[int], options: DataOptions) -> Column:
+    """The column without the files that cannot be read, or whose partners cannot."""
+    kept = [row for row in range(len(column.entries)) if row not in rows]
+    if len(kept) < options.batch:
+        raise _too_few(column.domain, len(kept), options.batch)
+    entries = tuple(column.entries[row] for row in kept)
+    return replace(column, store=column.store.select(kept), entries=entries, labels=column.labels[kept])
+
+
+def _check_shapes(columns: Sequence[Column], data: TrainingData, options: DataOptions) -> None:
+    """Raises DataError for whole images of several sizes, UsageError for a quarter turn of what is not square."""
+    sizes = sorted({column.store.shape(row)[::-1] for column in columns for row in range(len(column.store))})
+    if options.preprocess == "none" and len(sizes) > 1:
+        low, high = (f"{width}×{height}" for width, height in (sizes[0], sizes[-1]))
+        raise DataError(
+            f"--preprocess none trains on whole images of one size; here are {len(sizes):,}, from {low} to {high}. "
+            "Use --preprocess crop or scale-short-side."
+        )
+    if "rotate90" in parse(options.augment).hot and data.shape[0] != data.shape[1]:
+        raise UsageError(f"rotate90 turns squares only, and the images are {data.shape[1]}×{data.shape[0]}.")
+
+
+def _place_notes(place: str, num_bytes: int, device: torch.device) -> Iterator[str]:
+    if place == "disk":
+        yield (
+            f"The decoded images ({num_bytes / 1e9:.1f} GB) are kept in the cache folder and read from there; "
+            "`translate data cache` lists and clears it."
+        )
+    elif place == "memory" and device.type == "cuda":
+        yield f"The images ({num_bytes / 1e9:.1f} GB) stay in main memory: the device has too little free."
 
 
 def _check_failures(location: str, count: int, failed: dict[int, str], notes: list[str]) -> None:
@@ -199,24 +249,3 @@ def _too_few(domain: Domain, count: int, batch: int) -> DataError:
         f"{domain.location} has {images}{left_out} but --batch {batch} needs at least {batch}; "
         "add images or lower --batch."
     )
-
-
-def _moved(column: _Column, device: torch.device) -> _Column:
-    return _Column(column.domain, column.entries, column.images.to(device), column.labels, column.channels)
-
-
-def _spec(column: _Column, size: int) -> DomainSpec:
-    domain = column.domain
-    return DomainSpec(
-        name=domain.name,
-        title=domain.title,
-        channels=column.channels,
-        size=size,
-        part=domain.part,
-        classes=domain.classes,
-    )
-
-
-def _fingerprint(entries: Sequence[Entry]) -> dict[str, Any]:
-    listing = json.dumps(sorted((entry.name, entry.size) for entry in entries)).encode()
-    return {"images": len(entries), "sha256": hashlib.sha256(listing).hexdigest()}

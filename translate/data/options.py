@@ -2,51 +2,115 @@
 
 from __future__ import annotations
 
-from typing import Self
+import re
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from translate.errors import did_you_mean
-
-AUGMENTATIONS = ("crop", "flip")
+Preprocess = Literal["resize-and-crop", "scale-width", "scale-short-side", "crop", "none"]
+StoreKind = Literal["auto", "device", "memory", "disk"]
+RESIZED = ("resize-and-crop", "scale-width", "scale-short-side")
 
 
 class DataOptions(BaseModel):
     """Where the images are and how they become batches.
 
-    A DOMAIN is a folder, a zip or tar archive, or the name of a domain that a plugin offers.
+    A DOMAIN is a folder, a zip or tar archive, or the name of a domain that a dataset card or a plugin offers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: str | None = Field(None, description="One folder, archive or data set that holds both domains.")
-    a: str | None = Field(None, description="Images of domain a: a folder, an archive, or a domain's name.")
+    data: str | None = Field(
+        None, description="One folder, archive, data set or list of pairs (.csv, .txt) that holds both domains."
+    )
+    a: str | None = Field(
+        None,
+        description="Images of domain a: a folder, an archive, a domain's name, or made from the other domain, as in "
+        '"gray(b)".',
+    )
     b: str | None = Field(None, description="Images of domain b.")
     images: str | None = Field(None, description="Images of a model with one domain; classes are its sub-folders.")
     test_data: str | None = Field(None, description="Held-out images of both domains, laid out like --data.")
     test_a: str | None = Field(None, description="Held-out images of domain a, for the sample grids.")
     test_b: str | None = Field(None, description="Held-out images of domain b.")
     test_images: str | None = Field(None, description="Held-out images of a model with one domain.")
+    holdout: str | None = Field(
+        None, description="Share of the images to hold out where no test folder is found, as in 5%."
+    )
     swap: bool = Field(False, description="Exchange the two sides of --data as they are read.")
     size: int = Field(256, ge=8, description="Side of the square training crops, in pixels.")
-    load_size: int | None = Field(
-        None, ge=8, description="Side the images are resized to before cropping [default: size × 286/256 if cropping]."
+    preprocess: Preprocess = Field(
+        "resize-and-crop",
+        description="Before cropping: resize to a square, scale to a width or to a short side (true to the aspect), or "
+        "only crop; none: whole images, all of one size.",
     )
-    augment: str = Field("crop,flip", description="Comma list of crop and flip, or none.")
+    load_size: int | None = Field(
+        None, ge=8, description="Side that images are resized to before cropping [default: size × 286/256 if cropping]."
+    )
+    augment: str = Field(
+        "crop,flip",
+        description="Comma list of crop, flip, zoom(0.5, 1), other names, and files (.toml, .json); or none.",
+    )
+    labels: str = Field(
+        "", description="Domains whose images are label maps, as in b: their values are never blended with others."
+    )
+    background: str = Field(
+        "white",
+        description="Colour under transparent images: white, black or #rrggbb; keep: alpha is a fourth channel.",
+    )
+    value_range: str | None = Field(
+        None,
+        description="LOW,HIGH: the values of images above 8 bits that become -1 and 1 [default: the whole range of 16 "
+        "bits; what is found in floats].",
+    )
+    store: StoreKind = Field(
+        "auto", description="Where decoded images are kept: on the device, in memory, or on disk in the cache folder."
+    )
+    memory_budget: float | None = Field(
+        None, gt=0, description="Gigabytes that decoded images may take of the memory [default: half of what is free]."
+    )
     batch: int = Field(1, ge=1, description="Images of each domain in a step.")
     seed: int = Field(0, ge=0, description="Seed of every random choice.")
 
     @field_validator("augment")
     @classmethod
     def _known_augmentations(cls, value: str) -> str:
-        for word in _words(value):
-            if word not in AUGMENTATIONS:
-                hint = did_you_mean(word, [*AUGMENTATIONS, "none"])
-                raise ValueError(f"{word!r} is no augmentation. {hint}")
+        from translate.data.augmentation import check
+
+        check(value)
+        return value
+
+    @field_validator("holdout")
+    @classmethod
+    def _is_share(cls, value: str | None) -> str | None:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)%", value or "5%")
+        if match is None or not 0 < float(match[1]) < 100:
+            raise ValueError(f"{value!r} is no share; write a percentage between 0% and 100%, as in 5%.")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _is_colour(cls, value: str) -> str:
+        if value not in ("white", "black", "keep") and not re.fullmatch("#[0-9a-fA-F]{6}", value):
+            raise ValueError(f"{value!r} is no background; write white, black, keep, or a colour as in #7f7f7f.")
+        return value
+
+    @field_validator("value_range")
+    @classmethod
+    def _is_range(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                low, high = map(float, value.split(","))
+            except ValueError:
+                raise ValueError(f"{value!r} is no range; write two numbers, as in 0,4095.") from None
+            if not low < high:
+                raise ValueError(f"the range {value!r} is empty; the first number must be the smaller.")
         return value
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
+        if self.load_size is not None and self.preprocess not in RESIZED:
+            raise ValueError(f"--preprocess {self.preprocess} resizes nothing, so --load-size does not go with it.")
         if self.load_size is not None and self.load_size < self.size:
             raise ValueError(
                 f"--load-size {self.load_size} is smaller than --size {self.size}, so no crop fits into it; "
@@ -55,18 +119,20 @@ class DataOptions(BaseModel):
         return self
 
     @property
-    def augmentations(self) -> frozenset[str]:
-        """The augmentations asked for, as a set of words."""
-        return frozenset(_words(self.augment))
-
-    @property
     def stored_size(self) -> int:
         """Side that images are resized to; the reference's 286 for crops of 256, in proportion, unless given."""
+        from translate.data.augmentation import crops
+
         if self.load_size is not None:
             return self.load_size
-        return round(self.size * 286 / 256) if "crop" in self.augmentations else self.size
+        return round(self.size * 286 / 256) if crops(self.augment) else self.size
 
+    @property
+    def holdout_share(self) -> float:
+        """The share of images to hold out, from 0 to 1; 0 if none was asked for."""
+        return float(self.holdout[:-1]) / 100 if self.holdout else 0.0
 
-def _words(augment: str) -> list[str]:
-    words = [word.strip() for word in augment.split(",")]
-    return [] if words == ["none"] else words
+    @property
+    def label_domains(self) -> frozenset[str]:
+        """The names of the domains whose images are label maps."""
+        return frozenset(word.strip() for word in self.labels.split(",") if word.strip())

@@ -1,88 +1,169 @@
-"""Every image decoded once, resized, into one uint8 tensor that stays in memory."""
+"""Every image decoded once, and kept: on the device, in memory, or in a mapped file in the cache folder.
+
+A store is one flat buffer and a table of where each image lies in it, so that images may differ in size. Where the
+buffer is makes no difference to those who read from it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import mmap
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from translate.data.domains import Part
-from translate.data.images import cut, decode, match_channels, read_header, resize
+from translate.data.datasets import cache_folder
+from translate.data.domains import DomainSpec
+from translate.data.preparing import Shape, as_domain, resized
+from translate.data.readers import decode
 from translate.data.sources import Entry, in_parallel
 from translate.errors import DataError
 
-# The rest of a GPU's free memory is for the networks.
-_DEVICE_SHARE = 0.4
+DTYPES = {8: torch.uint8, 16: torch.int16, 32: torch.float32}
+"""What images of each depth are kept as: 16 bits as they are, under the name of a type that torch can index."""
+DEVICE_SHARE = 0.4  # the rest of a GPU's free memory is for the networks
+MEMORY_SHARE = 0.5
+TOUCHED = 256 * 2**20  # bytes of a mapped file that are held in memory before they are given back
+VERSION = 1  # of what is in the cache folder
+
+Progressing = Callable[[], object]
+Put = Callable[[int, int, Tensor], None]
 
 
-def load(entry: Entry, parts: Sequence[Part], channels: int, size: int) -> list[Tensor]:
-    """The parts of one file, each uint8 (channels, size, size).
+class Store:
+    """The images of one domain.
 
-    Raises DataError if the file cannot be read, or if its channels cannot be matched without loss.
+    flat: all pixels, uint8, int16 (the bits of uint16) or float32, one image after the other, each (C, H, W).
+    places: int64 (N, 3) on the CPU: where each image begins in `flat`, its height and its width.
     """
-    image = match_channels(decode(entry.read(), entry.origin), channels, entry.origin)
-    return [resize(cut(image, part), size, size) for part in parts]
+
+    def __init__(self, flat: Tensor, places: Tensor, channels: int, mapping: mmap.mmap | None = None) -> None:
+        self.flat = flat
+        self.places = places
+        self.channels = channels
+        self.nbytes = int(places[:, 1].mul(places[:, 2]).sum()) * channels * flat.itemsize
+        self._rows: list[tuple[int, int, int]] = [(at, height, width) for at, height, width in places.tolist()]
+        self._mapping = mapping
+        self._touched = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def shape(self, row: int) -> Shape:
+        """Height and width of an image."""
+        return self._rows[row][1:]
+
+    def image(self, row: int) -> Tensor:
+        """One image, (C, H, W), without a copy."""
+        at, height, width = self._rows[row]
+        count = self.channels * height * width
+        if self._mapping is not None:
+            self._give_back(count * self.flat.itemsize)
+        return self.flat[at : at + count].view(self.channels, height, width)
+
+    def select(self, rows: Sequence[int]) -> Store:
+        """The store of some of the images, over the same buffer."""
+        if len(rows) == len(self):
+            return self
+        return Store(self.flat, self.places[list(rows)], self.channels, self._mapping)
+
+    def to(self, device: torch.device) -> Store:
+        """The same images on a device."""
+        return Store(self.flat.to(device), self.places, self.channels)
+
+    def _give_back(self, count: int) -> None:
+        """Bound what a mapped file holds of the memory; what is given back is read from the file again if needed."""
+        self._touched += count
+        if self._touched > TOUCHED and hasattr(mmap, "MADV_DONTNEED"):
+            assert self._mapping is not None
+            self._touched = 0
+            self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def common_channels(entries: Sequence[Entry]) -> int:
-    """The channels of a domain: 1 if all images are grey, 3 if any has colour, 4 if all have alpha and one needs it.
+@dataclass(frozen=True)
+class Plan:
+    """What is to be kept of some files: each is read once, and gives one image to each of one or two domains.
 
-    An image that then has colour or transparency too much is refused when it is loaded.
+    shapes: for each domain, the size of each file's image. failures: why some files cannot be used, by row.
+    settings: plain values that the pixels depend on, beside the files and the domains.
     """
 
-    def channels(entry: Entry) -> int:
-        try:
-            return read_header(entry).channels
-        except DataError:
-            return 0  # reported when the file is decoded
+    title: str
+    entries: tuple[Entry, ...]
+    specs: tuple[DomainSpec, ...]
+    shapes: tuple[tuple[Shape, ...], ...]
+    failures: Mapping[int, str]
+    settings: Mapping[str, Any]
 
-    found = set(in_parallel(channels, entries)) - {0}
-    if found and found <= {2, 4} and _any_transparent(entries):
-        return 4
-    return 3 if found & {3, 4} else 1
+    def places(self, domain: int) -> Tensor:
+        """Where each image of a domain begins in the buffer, its height and its width; 0 of files that fail."""
+        shapes = torch.tensor(self.shapes[domain], dtype=torch.int64).reshape(-1, 2)
+        counts = shapes.prod(1) * self.specs[domain].channels
+        return torch.cat([(counts.cumsum(0) - counts)[:, None], shapes], 1)
+
+    def elements(self, domain: int) -> int:
+        """The length of a domain's buffer."""
+        return self.specs[domain].channels * sum(height * width for height, width in self.shapes[domain])
+
+    @property
+    def nbytes(self) -> int:
+        """What all buffers take."""
+        return sum(self.elements(i) * DTYPES[spec.bit_depth].itemsize for i, spec in enumerate(self.specs))
+
+    def key(self) -> str:
+        """A name for what would be stored: it depends on the files' names, sizes and dates, and on the settings."""
+        files = [(entry.name, entry.size, entry.modified) for entry in self.entries]
+        specs = [spec.model_dump(mode="json", exclude={"name", "title", "value_range"}) for spec in self.specs]
+        about = json.dumps([VERSION, files, specs, self.shapes, dict(self.settings)], sort_keys=True)
+        return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
-def fill(
-    entries: Sequence[Entry], parts: Sequence[Part], channels: int, size: int
-) -> tuple[list[Tensor], dict[int, str]]:
-    """Decodes all files with all cores: one store uint8 (N, channels, size, size) a part, and the reasons of failures.
+@dataclass(frozen=True)
+class Filled:
+    """What became of a plan: a store a domain, the smallest and largest value in each, and why files failed."""
 
-    The rows of files that failed are not written; `without` removes them. Raises DataError if memory does not suffice,
-    or for an image whose channels cannot be matched without loss.
+    stores: tuple[Store, ...]
+    extremes: tuple[tuple[float, float], ...]
+    failures: dict[int, str]
+
+
+# Where --------------------------------------------------------------------------------------------------------------
+
+
+def choose(kind: str, num_bytes: int, device: torch.device, budget: float | None) -> str:
+    """Where so many bytes of images are kept: "device", "memory" or "disk".
+
+    kind: "auto", or one of these. budget: gigabytes of memory, by default half of what is free. Raises DataError if
+    they do not fit where they were asked to be.
     """
-    stores = [_allocate((len(entries), channels, size, size), len(parts)) for _ in parts]
-
-    def work(row: int) -> str | None:
-        entry = entries[row]
-        try:
-            image = decode(entry.read(), entry.origin)
-        except DataError as error:
-            return str(error)
-        image = match_channels(image, channels, entry.origin)  # its error is not a reason to leave the file out
-        for store, part in zip(stores, parts, strict=True):
-            store[row] = resize(cut(image, part), size, size)
-        return None
-
-    reasons = in_parallel(work, range(len(entries)))
-    return stores, {row: reason for row, reason in enumerate(reasons) if reason is not None}
-
-
-def without(store: Tensor, rows: set[int]) -> Tensor:
-    """The store without some rows; the others move up in place, so that no second copy is needed."""
-    kept = [row for row in range(len(store)) if row not in rows]
-    for new, old in enumerate(kept):
-        if new != old:
-            store[new] = store[old]
-    return store[: len(kept)]
-
-
-def fits_device(num_bytes: int, device: torch.device) -> bool:
-    """Whether stores of so many bytes may live on the device beside the networks."""
-    return device.type == "cuda" and num_bytes <= _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    on_device = DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0
+    free = available_memory()
+    in_memory = budget * 1e9 if budget is not None else MEMORY_SHARE * free if free is not None else float("inf")
+    if kind == "device" and device.type != "cuda":
+        kind = "memory"
+    limit = {"device": on_device, "memory": in_memory if budget is not None else 0.9 * (free or float("inf"))}
+    if kind == "auto":
+        return "device" if num_bytes <= on_device else "memory" if num_bytes <= in_memory else "disk"
+    if num_bytes > limit.get(kind, float("inf")):
+        raise DataError(
+            f"The images need {num_bytes / 1e9:.1f} GB, and there is room for {limit[kind] / 1e9:.1f} GB with "
+            f"--store {kind}; use --store disk, lower --load-size or --size, or use fewer images."
+        )
+    return kind
 
 
 def available_memory() -> int | None:
@@ -94,26 +175,189 @@ def available_memory() -> int | None:
         return None
 
 
-def _allocate(shape: tuple[int, int, int, int], copies: int) -> Tensor:
-    count, channels, size, _ = shape
-    needed, available = count * channels * size * size * copies, available_memory()
-    if available is None or needed <= 0.9 * available:
-        return torch.empty(shape, dtype=torch.uint8)
-    raise DataError(
-        f"{count:,} images of {size} × {size} × {channels} need {needed / 1e9:.1f} GB of memory, and "
-        f"{available / 1e9:.1f} GB are free; lower --load-size or --size, or use fewer images."
-    )
+def fill(plan: Plan, where: str, device: torch.device) -> Filled:
+    """Decode all files of a plan with all cores, or take what is in the cache folder.
+
+    where: what `choose` said. Raises DataError if there is no room, or for an image that cannot be matched without
+    loss; files that cannot be read are in the result's failures.
+    """
+    if where == "disk":
+        return _cached(plan)
+    flats = [torch.empty(plan.elements(i), dtype=DTYPES[spec.bit_depth]) for i, spec in enumerate(plan.specs)]
+    stores = [Store(flat, plan.places(i), plan.specs[i].channels) for i, flat in enumerate(flats)]
+
+    def put(domain: int, row: int, image: Tensor) -> None:
+        _copy_planes(image, stores[domain].image(row))
+
+    extremes, failures = _decode(plan, put)
+    if where == "device":
+        stores = [store.to(device) for store in stores]
+    return Filled(tuple(stores), extremes, failures)
 
 
-def _any_transparent(entries: Sequence[Entry]) -> bool:
-    def transparent(entry: Entry) -> bool:
+def _decode(plan: Plan, put: Put) -> tuple[tuple[tuple[float, float], ...], dict[int, str]]:
+    """Puts every image where it belongs; the extremes of each domain, and why files failed."""
+    depth = max(spec.bit_depth for spec in plan.specs)
+
+    def work(row: int) -> str | list[tuple[float, float]]:
         try:
-            image = decode(entry.read(), entry.origin)
-        except DataError:
-            return False
-        return len(image) in (2, 4) and bool((image[-1] < 255).any())
+            if row in plan.failures:
+                return plan.failures[row]
+            entry = plan.entries[row]
+            try:
+                pixels = decode(entry.read(), entry.origin)
+            except DataError as error:
+                return str(error)
+            found = []
+            for domain, spec in enumerate(plan.specs):
+                image = resized(as_domain(pixels, spec, entry.origin), plan.shapes[domain][row], spec)
+                put(domain, row, image.view(torch.int16) if image.dtype == torch.uint16 else image)
+                found.append(_extremes(image) if depth > 8 else (0.0, 255.0))
+            return found
+        finally:
+            advance()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = any(pool.map(transparent, entries))
-        pool.shutdown(wait=False, cancel_futures=True)  # one is enough
-    return found
+    with _watched(plan) as advance:
+        results = in_parallel(work, range(len(plan.entries)))
+    failures = {row: result for row, result in enumerate(results) if isinstance(result, str)}
+    found = [result for result in results if not isinstance(result, str)]
+    extremes = tuple(
+        (min(each[i][0] for each in found), max(each[i][1] for each in found)) if found else (0.0, 255.0)
+        for i in range(len(plan.specs))
+    )
+    return extremes, failures
+
+
+def _copy_planes(image: Tensor, out: Tensor) -> None:
+    """An image (C, H, W) to memory that holds one plane after the other.
+
+    Decoders give the channels of a pixel together; OpenCV takes them apart four times as fast as torch copies them.
+    """
+    pixels = image.permute(1, 2, 0)  # (H, W, C)
+    if image.dtype == torch.uint8 and len(image) in (3, 4) and pixels.is_contiguous():
+        import cv2
+
+        cv2.split(pixels.numpy(), list(out.numpy()))
+    else:
+        out.copy_(image)
+
+
+def _extremes(image: Tensor) -> tuple[float, float]:
+    low, high = (image.to(torch.int32) if image.dtype == torch.uint16 else image).aminmax()
+    return float(low), float(high)
+
+
+@contextmanager
+def _watched(plan: Plan) -> Iterator[Progressing]:
+    """With a bar on a terminal, which goes when all is done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("reading {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(plan.title, total=len(plan.entries))
+        yield lambda: progress.advance(task)
+
+
+# In the cache folder ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One store in the cache folder: what it is of, how many images and bytes, when it was last used (in seconds)."""
+
+    path: Path
+    title: str
+    images: int
+    nbytes: int
+    used: float
+
+
+def kept() -> list[Kept]:
+    """The stores in the cache folder, the last used first."""
+    found = []
+    for folder in _folder().iterdir() if _folder().is_dir() else ():
+        if (index := folder / "index.safetensors").is_file() and not folder.name.startswith("."):
+            with safe_open(index, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+            nbytes = sum(path.stat().st_size for path in folder.iterdir())
+            found.append(Kept(folder, about["title"], about["images"], nbytes, index.stat().st_mtime))
+    return sorted(found, key=lambda each: -each.used)
+
+
+def _folder() -> Path:
+    return cache_folder() / "stores"
+
+
+def _cached(plan: Plan) -> Filled:
+    """The mapped stores of a plan, made if they are not there. Two processes may do it at once; one of them wins."""
+    final = _folder() / plan.key()
+    if not final.is_dir():
+        try:
+            _build(plan, final)
+        except OSError as error:
+            raise DataError(
+                f"The decoded images could not be kept in {_folder()}: {error.strerror or error}. Make room there, or "
+                "set TRANSLATE_CACHE to another folder."
+            ) from error
+    index = final / "index.safetensors"
+    os.utime(index)
+    with safe_open(index, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+        places = [file.get_tensor(f"places.{i}") for i in range(len(plan.specs))]
+    stores = [
+        _mapped(final / f"{i}.pixels", places[i], spec.channels, DTYPES[spec.bit_depth])
+        for i, spec in enumerate(plan.specs)
+    ]
+    extremes = tuple((low, high) for low, high in about["extremes"])
+    return Filled(tuple(stores), extremes, {int(row): reason for row, reason in about["failures"].items()})
+
+
+def _mapped(path: Path, places: Tensor, channels: int, dtype: torch.dtype) -> Store:
+    """A store over a file. The mapping is private, so that nothing that is written to it reaches the file."""
+    if path.stat().st_size == 0:
+        return Store(torch.empty(0, dtype=dtype), places, channels)
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    if hasattr(mmap, "MADV_RANDOM"):
+        mapping.madvise(mmap.MADV_RANDOM)  # a crop needs some rows of one image, and not what lies behind them
+    return Store(torch.frombuffer(mapping, dtype=dtype), places, channels, mapping)
+
+
+def _build(plan: Plan, final: Path) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(final.parent).free
+    if plan.nbytes > 0.95 * free:
+        raise DataError(
+            f"The decoded images need {plan.nbytes / 1e9:.1f} GB in {final.parent}, and {free / 1e9:.1f} GB are free "
+            "there; set TRANSLATE_CACHE to another folder, lower --load-size or --size, or use fewer images."
+        )
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        places = [plan.places(i) for i in range(len(plan.specs))]
+        with ExitStack() as stack:
+            names = [temporary / f"{i}.pixels" for i in range(len(plan.specs))]
+            files = [stack.enter_context(name.open("wb")) for name in names]
+            for i, file in enumerate(files):
+                file.truncate(plan.elements(i) * DTYPES[plan.specs[i].bit_depth].itemsize)
+            lock = threading.Lock()
+
+            def put(domain: int, row: int, image: Tensor) -> None:
+                planes = torch.empty(image.shape, dtype=image.dtype)
+                _copy_planes(image, planes)
+                with lock:
+                    files[domain].seek(int(places[domain][row, 0]) * image.itemsize)
+                    files[domain].write(planes.numpy().data)
+
+            extremes, failures = _decode(plan, put)
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        about = {"title": plan.title, "images": len(plan.entries), "extremes": extremes, "failures": failures}
+        tensors = {f"places.{i}": each for i, each in enumerate(places)}
+        save_file(tensors, temporary / "index.safetensors", {"about": json.dumps(about)})
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.is_dir():  # otherwise another process was first, with the same images
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -24,12 +24,14 @@ from translate.applying.inference import needs_no_input
 from translate.applying.model_file import load_model
 from translate.applying.sampler import Sampler
 from translate.applying.translator import Translator
-from translate.data.domains import DomainSpec, Images, Labelled, Needs, Unpaired
-from translate.data.images import as_float
+from translate.data.domains import Images, Labelled, Needs, Spec, Unpaired
+from translate.data.images import cut
 from translate.data.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions
+from translate.data.preparing import InputReader
+from translate.data.readers import decode
 from translate.data.sources import Entry, in_parallel
-from translate.data.store import load
+from translate.data.synthesis import parse
 from translate.device import resolve_device
 from translate.errors import DataError, UsageError
 from translate.evaluating.measuring import Distance, Error, Measuring, fingerprint
@@ -161,7 +163,7 @@ def _layout(network: Model[Any], model: str | Path, flags: dict[str, Any]) -> La
     if not given and not run.is_file():
         needed = "--a and --b, or --data" if two else "--images"
         raise UsageError(f"{model} is no run whose own held-out images could be used: give {needed}.")
-    options = DataOptions(**given) if given else fit_config(read_config(run))
+    options = DataOptions(**given) if given else fit_config(read_config(run) | {"augment": "none"})
     layout = recognise(_needs(network), options)
     if not given and two and not all(domain.held_out for domain in layout.domains):
         raise DataError(f"The run {model} has no held-out images of both domains: give --a and --b, or --data.")
@@ -204,10 +206,12 @@ def _files(domain: Domain) -> tuple[Entry, ...]:
 class _Reader:
     """Reads images of one domain as the model sees them, resized to squares; notes those that cannot be read."""
 
-    def __init__(self, domain: Domain, spec: DomainSpec, size: int) -> None:
+    def __init__(self, domain: Domain, spec: Spec, size: int, seed: int = 0) -> None:
+        made = parse(domain.synthesis) if domain.synthesis and not domain.real_held_out else None
+        own = spec[domain.name].model_copy(update={"synthesis": domain.synthesis or spec[domain.name].synthesis})
         self.domain = domain
-        self.spec = spec
         self.size = size
+        self.as_input = InputReader(own, spec[made.source] if made else None, seed)
         self.unread: list[str] = []
 
     def batches(self, batch: int) -> Iterator[tuple[list[Entry], Tensor]]:
@@ -226,12 +230,14 @@ class _Reader:
         self.unread += [image for _, image in found if isinstance(image, str)]
         images = [image for _, image in found if isinstance(image, Tensor)]
         read = [entry for entry, image in found if isinstance(image, Tensor)]
-        return read, as_float(torch.stack(images)) if images else None
+        return read, torch.stack(images) if images else None
 
     def _read(self, entry: Entry) -> Tensor | str:
-        """The image, uint8 (C, size, size), or why it cannot be read."""
+        """The image, (C, size, size) float32 in [-1, 1], or why it cannot be read."""
         try:
-            return load(entry, [self.domain.part], self.spec.channels, self.size)[0]
+            return self.as_input(
+                cut(decode(entry.read(), entry.origin), self.domain.part), entry, (self.size, self.size)
+            )
         except DataError as error:
             return str(error)
 
@@ -245,7 +251,7 @@ def _translate(
     """Translate every image of the source, measure it, and then the real images of the target."""
     spec, (source, _) = translator.model.spec, translator.route(to)
     domains = {domain.name: domain for domain in layout.domains}
-    inputs, targets = (_Reader(domains[name], spec[name], spec[source].size) for name in (source, to))
+    inputs, targets = (_Reader(domains[name], spec, spec[source].size, seed) for name in (source, to))
     partners = _partners(inputs.domain, targets.domain, notes)
     if measuring.network is None and not partners:
         raise DataError(f"Nothing can be measured, without pairs and without a network of features. {' '.join(notes)}")
@@ -253,20 +259,20 @@ def _translate(
         made = translator(images, to=to, seed=seed, names=[entry.name for entry in entries])
         measuring.see("made", made)
         measuring.see("unchanged", images)
-        rows = [row for row, entry in enumerate(entries) if entry.stem in partners]
-        read, truths = targets([partners[entries[row].stem] for row in rows])
+        rows = [row for row, entry in enumerate(entries) if entry.key in partners]
+        read, truths = targets([partners[entries[row].key] for row in rows])
         if truths is not None:
-            rows = [row for row in rows if partners[entries[row].stem] in read]
+            rows = [row for row in rows if partners[entries[row].key] in read]
             measuring.compare(made[rows], images[rows], truths)
     for _, images in targets.batches(batch):
         measuring.see("real", images)
     notes += _left_out(inputs, targets)
 
 
-def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[str, Entry]:
+def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[tuple[str, ...], Entry]:
     """The true translations of the source's images, by name without extension; none if most images have none."""
-    truths = {entry.stem: entry for entry in _files(target)}
-    stems = [entry.stem for entry in _files(source)]
+    truths = {entry.key: entry for entry in _files(target)}
+    stems = [entry.key for entry in _files(source)]
     partners = {stem: truths[stem] for stem in stems if stem in truths}
     if 2 * len(partners) >= len(stems):
         return partners
@@ -281,7 +287,7 @@ def _sample(sampler: Sampler, domain: Domain, n: int, seed: int, measuring: Meas
     """Measure every real image, and then n images of the model, in the same proportion of classes."""
     if not domain.held_out:
         notes.append(f"None of the real images is held out: they are all of those in {domain.location}.")
-    reader = _Reader(domain, sampler.domain, sampler.domain.size)
+    reader = _Reader(domain, sampler.model.spec, sampler.domain.size)
     labels: list[int] = []
     for entries, images in reader.batches(sampler.batch):
         measuring.see("real", images)

@@ -8,7 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from translate.data.images import as_float, decode, match_channels
+from translate.data.images import as_float, match_channels
+from translate.data.readers import decode
 from translate.data.sources import open_source
 from translate.errors import DataError
 

@@ -31,10 +31,13 @@ from translate.applying.model_file import EXPORT, load_model, read_manifest, wri
 from translate.applying.sampler import Sampler, sheet
 from translate.applying.translator import Translator
 from translate.data import images as pictures
-from translate.data.loading import TrainingData, open_training_data
+from translate.data import writers
+from translate.data.batches import TrainingData
+from translate.data.loading import open_training_data
 from translate.device import cpu_name, resolve_device, resolve_precision
 from translate.errors import CheckpointError, UsageError
 from translate.files import ASIDE, explain_os_error, replace_file
+from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
@@ -44,6 +47,8 @@ from translate.training.trainer import Trainer, timed_steps
 SAMPLES = 6
 SHEET = 64
 DEFAULT_EPOCHS = 200
+TOO_LONG = 0.1
+"""Share of the time spent on waiting for data from which on the user is told what would help."""
 
 
 def fit(config: FitConfig, *, resume: bool = False) -> Path:
@@ -59,15 +64,28 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     folder, stored = _folder(config, resume)
     config = complete(kind, config, stored)
     device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
 
     terminal = Terminal()
-    data = open_training_data(kind.data, config, device)
+    with open_training_data(kind.data, config, device) as data:
+        return _fit(kind, config, folder, stored, data, terminal)
+
+
+def _fit(
+    kind: type[Model[Any]],
+    config: FitConfig,
+    folder: Path,
+    stored: dict[str, Any] | None,
+    data: TrainingData,
+    terminal: Terminal,
+) -> Path:
+    """`fit`, with everything that it needs found."""
     for note in data.notes:
         terminal.say(note)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device, data.spec.deep)
 
     def trainer(steps: int) -> Trainer:
         return Trainer(kind, data, config, steps=steps, device=device, precision=precision)
@@ -80,8 +98,9 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     started = trainer(steps)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
     images = " + ".join(f"{domain['images']:,}" for domain in data.fingerprint.values())
+    height, width = data.shape
     terminal.say(
-        f"{kind.name}: {images} images, {steps:,} steps of {config.batch} at {config.size}², {device}, {precision}."
+        f"{kind.name}: {images} images, {steps:,} steps of {config.batch} at {width}×{height}, {device}, {precision}."
     )
     run = Run(folder, terminal, config.checkpoint_every or max(200, min(2000, steps // 10)), config.keep)
     run.describe(config, asked, data)
@@ -113,11 +132,13 @@ def _free_folder(model: str) -> Path:
 
 
 def _check_continues(folder: Path, stored: Mapping[str, Any], data: TrainingData, steps: int) -> None:
-    """Raise TranslateError if the images are others, or the run would become shorter."""
+    """Raise TranslateError if the images or augmentations are others, or the run would become shorter."""
     for name, before in stored["data"].items():
         if before != (now := data.fingerprint[name]):
             what = f"{before['images']} images then, {now['images']} now, by name and size not the same"
             raise CheckpointError(f"The images of domain {name!r} have changed since {folder} was started: {what}.")
+    if stored.get("augment_files", {}) != data.augment_files:
+        raise CheckpointError(f"What the files of --augment say has changed since {folder} was started.")
     if steps < stored["fit"]["steps"]:
         raise UsageError(f"{folder} has {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}.")
 
@@ -159,6 +180,7 @@ class Run:
         self.keep = keep
         self.settings: dict[str, Any] = {}
         self.seconds = 0.0  # of training, over all sessions
+        self._before = 0.0  # of these, in sessions before this one
         self._mark = Mark()
         self._held_out: Any = None  # a batch
         self._sampled = folder / "samples"
@@ -172,6 +194,7 @@ class Run:
             "options": options,
             "asked": dict(asked),
             "data": data.fingerprint,
+            "augment_files": data.augment_files,
             "environment": _environment(config),
         }
         try:
@@ -193,6 +216,7 @@ class Run:
             kept = [line for line in metrics.read_text().splitlines() if _step_of(line) <= trainer.step]
             replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
             self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+            self._before = self.seconds
         return found is not None
 
     def train(self, trainer: Trainer) -> Path:
@@ -219,9 +243,11 @@ class Run:
             self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {folder} --resume.")
             raise SystemExit(128 + signal)
         use = f"sample {folder} OUTPUT" if needs_no_input(trainer.model) else f"apply {folder} INPUT OUTPUT"
+        wait = trainer.waited / max(self.seconds - self._before, 1e-9)
         self.terminal.say(
-            f"{self.folder} is trained: {trainer.steps:,} steps in {time_taken} (h:mm:ss).\n"
-            f"Look at {self._sampled}, then: translate {use}"
+            f"{self.folder} is trained: {trainer.steps:,} steps in {time_taken} (h:mm:ss), data wait {wait:.1%}.\n"
+            + (f"Much of the time went to waiting for data: {trainer.data.advice()}\n" if wait > TOO_LONG else "")
+            + f"Look at {self._sampled}, then: translate {use}"
         )
         return self.folder
 
@@ -270,7 +296,7 @@ class Run:
             if needs_no_input(trainer.model):
                 sampler = Sampler(trainer.model, trainer.device, trainer.precision, batch=trainer.config.batch)
                 classes = max(1, len(sampler.domain.classes))
-                pictures.save(sheet(sampler, max(1, SHEET // classes) * classes), path)
+                writers.save(sheet(sampler, max(1, SHEET // classes) * classes), path)
             else:
                 self._save_translations(trainer, path)
         return path
@@ -288,7 +314,7 @@ class Run:
                 titles.append("truth")
         if columns:
             rows = list(zip(*(pictures.as_uint8(column.cpu()) for column in columns), strict=True))
-            pictures.save(pictures.grid(rows, titles), path)
+            writers.save(pictures.grid(rows, titles), path)
 
 
 @dataclass(frozen=True)

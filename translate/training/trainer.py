@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from translate.applying.model_file import stride_of
-from translate.data.loading import TrainingData
+from translate.data.batches import TrainingData
 from translate.device import Precision, memory_format
 from translate.errors import CheckpointError, UsageError
 from translate.model import Model

@@ -1,0 +1,92 @@
+"""`translate data`: sets that have names, what a folder holds, what is kept on disk."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from translate.cli.data_cache import cache
+from translate.cli.data_check import check
+from translate.cli.show import AsJson, as_json, table
+from translate.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from translate.data.datasets import Dataset
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Data sets by name, a look at your own images, and what is kept on disk.",
+)
+
+
+@app.command("list")
+def list_datasets(json: AsJson = False) -> None:
+    """List the data sets that cards and plugins offer: name, domains, size of the download, licence, state.
+
+    The domains go where a folder can: `--a horses --b zebras`, or `--data horse2zebra` for a set's first two.
+    """
+    from translate.data.datasets import offered, size_of
+
+    sets = offered().values()
+    if json:
+        as_json([_row(dataset) for dataset in sets])
+        return
+    rows = [(each.name, ", ".join(each.domains), size_of(each), each.licence, _state(each)) for each in sets]
+    table(("name", "domains", "size", "licence", "state"), rows)
+
+
+@app.command("get")
+def get(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Data sets, as `translate data list` has them.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a download.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Download data sets: size, licence and citation are shown first; a download that broke off goes on.
+
+    What arrives is compared with the card's checksum, or with that of an earlier download, before it is unpacked.
+    """
+    from translate.data.datasets import offered, prepared, require_consent
+
+    known = offered()
+    for name in names:
+        if name not in known:
+            raise UsageError(f"There is no data set {name!r}. {did_you_mean(name, known)}")
+    for name in names:
+        dataset = known[name]
+        if not dataset.folder.is_dir():
+            require_consent(dataset, yes=yes)
+        folder = prepared(dataset)
+        print(f"{name} is in {folder}", file=sys.stderr if json else sys.stdout)
+    if json:
+        as_json([_row(known[name]) for name in names])
+
+
+app.command()(check)
+app.command()(cache)
+
+
+def _row(dataset: Dataset) -> dict[str, Any]:
+    card = dataset.card
+    return {
+        "name": dataset.name,
+        "about": dataset.about,
+        "domains": dataset.domains,
+        "bytes": card.size if card else None,
+        "licence": dataset.licence,
+        "citation": card.citation if card else "",
+        "state": _state(dataset),
+        "folder": str(dataset.folder),
+    }
+
+
+def _state(dataset: Dataset) -> str:
+    if dataset.folder.is_dir():
+        return "here"
+    if dataset.card is None:
+        return "made when it is used"
+    return "by hand" if dataset.card.by_hand else "not fetched"

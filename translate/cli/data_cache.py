@@ -1,0 +1,48 @@
+"""`translate data cache`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from translate.cli.show import AsJson, as_json, table
+
+
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them all; they are made again when needed.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List the decoded images that are kept on disk for sets too large for the memory, or delete them.
+
+    Downloaded data sets are not among them: `translate data list` names those.
+    """
+    from translate.data.store import kept
+
+    stores = kept()
+    if clear:
+        for store in stores:
+            shutil.rmtree(store.path)
+    if json:
+        as_json([{**dataclasses.asdict(store), "path": str(store.path)} for store in stores])
+        return
+    total = f"{sum(store.nbytes for store in stores) / 1e9:.2f} GB"
+    if clear:
+        print(f"Deleted {len(stores)} stores of decoded images, {total}.")
+    elif not stores:
+        print("No decoded images are kept on disk.")
+    else:
+        rows = [
+            (
+                store.title,
+                f"{store.images:,}",
+                f"{store.nbytes / 1e9:.2f} GB",
+                datetime.fromtimestamp(store.used).strftime("%Y-%m-%d %H:%M"),
+            )
+            for store in stores
+        ]
+        table(("images of", "number", "size", "last used"), rows)
+        print(f"{total} in {stores[0].path.parent}; `translate data cache --clear` deletes them.")

@@ -1,0 +1,161 @@
+"""`translate data check PATH…`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from translate.cli.show import AsJson, as_json, table
+from translate.errors import UsageError
+
+if TYPE_CHECKING:
+    from translate.data.checking import Finding, Report, Split
+
+NAMED = 3  # files that are named on the terminal; --json has them all
+
+
+def check(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="What would be given as --data or --images; or two: what would be given as --a and --b.",
+        ),
+    ],
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Write a contact sheet: some images of each domain.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Look at images before training on them: layout, counts, sizes, copies, and files that cannot be read.
+
+    Every image is decoded, and nothing is changed. Exit status 1 if something should be mended, 0 if not.
+    """
+    from translate.data import checking, inspecting
+    from translate.data.writers import save
+
+    _check_sheet(sheet, paths)
+    found = inspecting.find(paths)
+    with _progress(found.count()) as advance:
+        report = checking.check(found, advance)
+    if sheet:
+        save(checking.contact_sheet(found), sheet)
+    if json:
+        as_json(dataclasses.asdict(report))
+    else:
+        _show(report, sheet)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _check_sheet(sheet: Path | None, paths: list[str]) -> None:
+    """Raises UsageError for a contact sheet that is no PNG, or that would be one of the images."""
+    if sheet is None:
+        return
+    if sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet writes a PNG, so the name must end in .png; {str(sheet)!r} does not.")
+    if not sheet.absolute().parent.is_dir():
+        raise UsageError(f"--sheet {sheet}: there is no folder {sheet.parent}.")
+    for path in paths:
+        if sheet.resolve().is_relative_to(Path(path).resolve()):
+            raise UsageError(f"--sheet {sheet} would become one of the images in {path}; write it elsewhere.")
+
+
+@contextmanager
+def _progress(files: int) -> Iterator[Callable[[], None]]:
+    """A function to call after each file, from any thread; on a terminal it moves a bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("decoding"), MofNCompleteColumn(), BarColumn(30), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=files)
+        yield lambda: progress.advance(task)
+
+
+def _show(report: Report, sheet: Path | None) -> None:
+    print(f"{' and '.join(report.paths)}: {report.layout}{_pairs(report)}\n")
+    columns = ("domain", "in", "images", "size", "mode", "pixels", "files")
+    table(columns, [_row(split) for split in report.splits])
+    for title, findings in (("Problems", report.problems), ("Remarks", report.remarks)):
+        if findings:
+            print(f"\n{title}")
+            for finding in findings:
+                _tell(finding)
+    if report.notes:
+        print("\nNotes")
+        for note in report.notes:
+            print(f"- {note}")
+    print(f"\nTo train on it\n  {report.fit.command}")
+    if report.fit.suggestions:
+        print(f"  suggested: {' '.join(report.fit.suggestions)}")
+    print(f"  decoded, the training images take {_bytes(report.fit.decoded_bytes)} at --size 256")
+    written = f"contact sheet in {sheet}" if sheet else "no contact sheet (--sheet FILE.png writes one)"
+    print(f"\n{_count(report.problems, 'problem')}, {_count(report.remarks, 'remark')}, {written}")
+
+
+def _tell(finding: Finding) -> None:
+    """What was found, the flag that would help, and the first files that it is about."""
+    print(f"- {finding.text}" + (f" [{finding.flag}]" if finding.flag else ""))
+    for file in finding.files[:NAMED]:
+        print(f"    {file}")
+    if len(finding.files) > NAMED:
+        print(f"    and {len(finding.files) - NAMED:,} more")
+
+
+def _pairs(report: Report) -> str:
+    if report.pairs is None:
+        return ", for models with --images; for two domains, give two PATHs"
+    how = "" if report.splits[0].part else f" {report.paired}"  # the layout says it
+    return f"; {report.pairs:,} pairs{how} to train on" if report.pairs else "; no pairs by name"
+
+
+def _row(split: Split) -> tuple[str, ...]:
+    return (
+        f"{split.domain}, {'held out' if split.held_out else 'train'}",
+        split.location,
+        f"{split.images:,}",
+        _sizes(split),
+        f"{' / '.join(split.modes)}, {' / '.join(split.bit_depths)}{_values(split)}" if split.images else "-",
+        f"{split.pixels / 1e6:,.1f} M",
+        "same" if split.part == "right" else _bytes(split.bytes),
+    )
+
+
+def _sizes(split: Split) -> str:
+    """One size, or the most frequent and the two extremes."""
+    if not split.sizes:
+        return "-"
+    (most, count), *others = split.sizes
+    if not others:
+        return _size(most)
+    low, high = (choose((size for size, _ in split.sizes), key=lambda size: size[0] * size[1]) for choose in (min, max))
+    often = f"{_size(most)} ({count / split.images:.0%}), " if count > 0.05 * split.images else ""
+    return f"{often}{_size(low)} to {_size(high)}"
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _values(split: Split) -> str:
+    """The values that deep images reach."""
+    deep = split.values and set(split.bit_depths) != {"8 bit"}
+    return f", {split.values[0]:,.6g} to {split.values[1]:,.6g}" if deep and split.values else ""
+
+
+def _bytes(count: int) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1e3:.1f} kB"
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

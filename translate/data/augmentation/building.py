@@ -1,0 +1,194 @@
+"""Makes transforms of albumentations and kornia from calls and files, and refuses early what cannot work."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import ValidationError, validate_call
+
+from translate.calls import Call
+from translate.errors import UsageError, did_you_mean
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before anything imports it: it would ask PyPI at import
+
+LIBRARIES = ("albumentations", "kornia")
+
+
+class Transform(NamedTuple):
+    """A transform of one of the libraries; label: what the user wrote, for messages."""
+
+    label: str
+    library: Literal["albumentations", "kornia"]
+    value: Any
+
+
+def build(item: str, factory: Callable[..., Any], call: Call) -> Transform:
+    """The transform that a registered factory makes of a call. Raises UsageError."""
+    made = _made(f"The augmentation {call.name!r}", validate_call(factory), factory, call.arguments, call.options)
+    return _transform(f"The augmentation {call.name!r}", item, made)
+
+
+def read(path: str) -> list[Transform]:
+    """The transforms of a TOML file, or of one that `albumentations.save` wrote. Raises UsageError."""
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"There is no file {path!r}, which --augment names; its path counts from the current folder.")
+    return _read_toml(file) if file.suffix.lower() == ".toml" else [_read_saved(file)]
+
+
+def _read_toml(file: Path) -> list[Transform]:
+    """Arrays of tables `[[albumentations]]` and `[[kornia]]`; each has the class's name as `transform`, and options."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # TOML's and Unicode's errors are ValueErrors
+        raise UsageError(f"{file} cannot be read: {error}.") from error
+    for key, tables in values.items():
+        if key not in LIBRARIES:
+            raise UsageError(f"{file}: {key!r} is neither of the two tables. {did_you_mean(key, LIBRARIES)}")
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise UsageError(f"{file}: {key} is no list of tables; write [[{key}]] above each transform.")
+    return [_from_table(file, library, table) for library, tables in values.items() for table in tables]
+
+
+def _from_table(file: Path, library: str, table: Mapping[str, Any]) -> Transform:
+    name = table.get("transform")
+    if not isinstance(name, str):
+        raise UsageError(f'{file}: a table [[{library}]] has no line `transform = "…"`, the name of a class.')
+    known = _classes(library)
+    if name not in known:
+        raise _unknown(file, library, name)
+    options = {key: _tuples(value) for key, value in table.items() if key != "transform"}
+    return _transform(str(file), file.name, _made(f"{file}: {name}", known[name], known[name], (), options))
+
+
+def _read_saved(file: Path) -> Transform:
+    import albumentations  # type: ignore[import-untyped]
+
+    kind: Literal["json", "yaml"] = "json" if file.suffix.lower() == ".json" else "yaml"
+    try:
+        with _strictly():
+            made = albumentations.load(file, data_format=kind)
+    except KeyError as error:
+        name = str(error.args[0])
+        if name in ("transform", "__class_fullname__"):
+            raise UsageError(f"{file} is no pipeline as albumentations.save writes it: it has no {name!r}.") from error
+        raise _unknown(file, "albumentations", name) from error
+    except Exception as error:  # whatever a constructor makes of a stranger's values
+        raise UsageError(f"{file} cannot be read as a pipeline of albumentations: {reason(error)}.") from error
+    return _transform(str(file), file.name, made)
+
+
+def _unknown(file: Path, library: str, name: str) -> UsageError:
+    near = did_you_mean(name, _classes(library))
+    if len(near) > 120:  # all of the hundred
+        near = "A choice such as OneOf comes from a file that albumentations.save wrote; list all else one by one."
+    return UsageError(f"{file}: {library} has no transform {name!r} of single images. {near}")
+
+
+def _made(
+    what: str, make: Callable[..., Any], signed: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """What a factory or class makes of the options, of which each must be in its signature. Raises UsageError."""
+    known = [name for name, parameter in inspect.signature(signed).parameters.items() if parameter.kind.value in (1, 3)]
+    for option in options:
+        if option not in known:
+            raise UsageError(f"{what} has no option {option!r}. {did_you_mean(option, known)}")
+    try:
+        with _strictly():
+            return make(*arguments, **options)
+    except Exception as error:  # whatever a constructor makes of a stranger's values
+        raise UsageError(f"{what} cannot be built: {reason(error)}.") from error
+
+
+def _transform(what: str, label: str, made: Any) -> Transform:
+    """Refuse what is no transform of images alone. Raises UsageError."""
+    roots = {cls.__module__.partition(".")[0] for cls in type(made).__mro__}
+    if "albumentations" in roots:
+        for leaf in leaves(made):
+            if wanted := [name for name in leaf.targets_as_params if name != "image"]:
+                raise UsageError(
+                    f"{what}: {type(leaf).__name__} needs more than images ({', '.join(wanted)}); drop it."
+                )
+        return Transform(label, "albumentations", made)
+    if "kornia" in roots and isinstance(made, tuple(_classes("kornia").values())):
+        return Transform(label, "kornia", made)
+    raise UsageError(
+        f"{what} is a {type(made).__name__}; expected one transform of images of albumentations or kornia."
+    )
+
+
+def nodes(transform: Any) -> Iterator[Any]:
+    """A transform of albumentations and all that it is made of, parents first."""
+    from albumentations import BaseCompose
+
+    yield transform
+    if isinstance(transform, BaseCompose):
+        for child in transform.transforms:
+            yield from nodes(child)
+
+
+def leaves(transform: Any) -> Iterator[Any]:
+    """Of these the simple transforms, which change images themselves."""
+    from albumentations import BasicTransform
+
+    return (node for node in nodes(transform) if isinstance(node, BasicTransform))
+
+
+def _classes(library: str) -> dict[str, type]:
+    """The transforms of single 2D images that a library has, by name."""
+    if library == "kornia":
+        import kornia.augmentation as kornia
+
+        module: Any = kornia
+        bases: tuple[type, ...] = (
+            kornia.AugmentationBase2D,
+            kornia.RigidAffineAugmentationBase2D,
+            kornia.GeometricAugmentationBase2D,
+            kornia.IntensityAugmentationBase2D,
+        )
+        excluded: tuple[type, ...] = ()
+    else:
+        import albumentations
+
+        module = albumentations
+        bases = (albumentations.BasicTransform, albumentations.DualTransform, albumentations.ImageOnlyTransform)
+        excluded = (albumentations.Transform3D,)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, bases[0])
+        and not issubclass(value, excluded)
+        and value not in bases
+    }
+
+
+@contextmanager
+def _strictly() -> Iterator[None]:
+    """Make errors of warnings, since albumentations only warns about options that it does not know or cannot use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "(?i).*(please|try to|consider) us")  # advice to take another transform
+        yield
+
+
+def _tuples(value: Any) -> Any:
+    """TOML has lists; the libraries' ranges are tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line and without a full stop."""
+    source = next((each for each in (error, error.__cause__) if isinstance(each, ValidationError)), None)
+    if source is not None:
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}, got {each['input']!r}" for each in source.errors()
+        )
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
