@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from contextlib import AbstractContextManager
 from typing import Literal, cast
 
@@ -48,6 +50,17 @@ def fast_bf16(device: torch.device) -> bool:
         capability = torch.backends.cpu.get_cpu_capability()
         return capability.startswith("AVX512") and _cpu_flag("avx512_bf16", "amx_bf16")
     return False
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, since tensors of the same sizes come and go with every step.
+
+    glibc gives large blocks back to the system at once, and gets them again page by page. Does nothing elsewhere.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        no_mapped_blocks, no_trimming = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        library.mallopt(*no_mapped_blocks)
+        library.mallopt(*no_trimming)
 
 
 def cpu_name() -> str:

@@ -113,6 +113,7 @@ def our_rates(folder, epochs=4, **options):
 def epochs(folder, repeats):
     """First and later epochs, in turns."""
     ours, theirs = [], {workers: [] for workers in (0, 1, 2, 4)}
+    our_rates(folder, load_size=286)  # imports what is imported when it is first needed
     for _ in range(repeats):
         ours.append(our_rates(folder, load_size=286)[:2])
         for workers, found in theirs.items():
@@ -126,7 +127,9 @@ def epochs(folder, repeats):
         best[name] = [max(max(found[turn]) for found in theirs.values()) for turn in range(repeats)]
         print(f"  translate               {statistics.median(each[i] for each in ours):9,.0f}")
         ratios = [each[i] / most for each, most in zip(ours, best[name], strict=True)]
-        print(f"  against its best        x {statistics.median(ratios):.2f}  (turns: {', '.join(f'{r:.2f}' for r in ratios)})")
+        print(
+            f"  against its best        x {statistics.median(ratios):.2f}  (turns: {', '.join(f'{r:.2f}' for r in ratios)})"
+        )
 
 
 STREAM = """
@@ -156,7 +159,9 @@ def stream(folder):
     import json
 
     size = len(list(folder.iterdir())) * 286 * 286 * 3 / 1e6
-    print(f"\nstream: {size:,.0f} MB of decoded images, images/s and peak memory of the process (MB: opened, at the end)")
+    print(
+        f"\nstream: {size:,.0f} MB of decoded images, images/s and peak memory of the process (MB: opened, at the end)"
+    )
     with tempfile.TemporaryDirectory() as cache:
         for name in ("memory", "disk", "disk", "memory", "disk"):
             out = subprocess.run(
@@ -187,7 +192,12 @@ def hot(repeats=7):
         return cut_to_floats(store, seen, (256, 256))
 
     transform = v2.Compose(
-        [v2.RandomCrop(256), v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])]
+        [
+            v2.RandomCrop(256),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5], [0.5]),
+        ]
     )
 
     def theirs(step):

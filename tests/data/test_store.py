@@ -121,7 +121,7 @@ def test_places_are_chosen_by_size(monkeypatch):
     assert choose("disk", 10, CPU, None) == "disk"
     assert choose("device", 10, CPU, None) == "memory"
     with pytest.raises(
-        DataError, match="need 9.5 GB, and there is room for 9.0 GB with --store memory; use --store disk"
+        DataError, match=r"need 9.5 GB, and there is room for 9.0 GB with --store memory; use --store disk"
     ):
         choose("memory", 9_500_000_000, CPU, None)
 

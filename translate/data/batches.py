@@ -35,7 +35,7 @@ from translate.errors import DataError
 T = TypeVar("T")
 
 AHEAD = 4
-"""Batches that are prepared before they are asked for, where threads prepare them."""
+"""Batches that are read from the disk, or prepared by threads, before they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ class TrainingData:
         self._device = device
         self._augmentation = parse(options.augment)
         self._rank, self._ranks = share
-        self._ahead = None if place == "device" else _Ahead(self._on_host)
+        # Cutting out is quicker than handing over to a thread; what albumentations do is not.
+        self._ahead = _Ahead(self._on_host) if self._augmentation.has_host else None
         # Domains that see the same views of the same images, as one made from the other, are drawn once.
         seen = {(id(column.store), column.stream): column for column in columns}
         self._drawn = list(seen.values())
@@ -111,6 +112,9 @@ class TrainingData:
         A pure function of (seed, step). Domains that correspond share order and geometry; others share nothing. Of
         several ranks, each gets its share of the same batch.
         """
+        if self.place == "disk":
+            for column in self._drawn:
+                column.store.will_need([view.row for view in self._views(column, step + AHEAD)])
         found = self._ahead(step) if self._ahead else self._on_host(step)
         images = [
             self._as_float(self._to_device(pixels), column) for column, pixels in zip(self._drawn, found, strict=True)

@@ -168,13 +168,18 @@ def _nearest(old: int, new: int) -> Tensor:
 
 
 def as_float(pixels: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
-    """Pixels of any dtype and shape -> float32 in [-1, 1]: the ends of the range become -1 and 1; clipped outside."""
-    low, high = value_range
-    floats = pixels.to(torch.float32, copy=True)
-    if low:
-        floats.sub_(low)
-    floats.div_((high - low) / 2).sub_(1)
+    """Pixels of any dtype and shape -> float32 in [-1, 1]: the ends of the range become -1 and 1, the rest is clipped."""
+    floats = normalise_(pixels.to(torch.float32, copy=True), value_range)
     return floats if pixels.dtype == torch.uint8 and value_range == (0, 255) else floats.clamp_(-1, 1)
+
+
+def normalise_(values: Tensor, value_range: tuple[float, float]) -> Tensor:
+    """Moves float32 in place so that the ends of a range become -1 and 1.
+
+    The middle of the range is taken off first: that is exact for 8 and 16 bits, and leaves one rounding.
+    """
+    low, high = value_range
+    return values.sub_((low + high) / 2).mul_(2 / (high - low))
 
 
 def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:

@@ -6,6 +6,7 @@ back is `batches.TrainingData`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
@@ -18,10 +19,11 @@ from translate.data.domains import Depth, DomainSpec, Labelled, Needs, Paired
 from translate.data.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions
 from translate.data.preparing import Shape, half_of, stored_shape
-from translate.data.readers import Header, read_header
+from translate.data.readers import Header, Opened, open_image, read_header
 from translate.data.sources import Entry, in_parallel
-from translate.data.store import Plan, choose, fill
+from translate.data.store import Plan, available_memory, choose, fill
 from translate.data.synthesis import parse as parse_synthesis
+from translate.device import keep_freed_memory
 from translate.errors import DataError, UsageError
 
 
@@ -34,6 +36,7 @@ def open_training_data(
     Raises UsageError for flags that contradict each other; DataError for images that are missing, fit no layout, are
     too few for a batch, mostly unreadable, of irreconcilable channels, or too many for the place they should be in.
     """
+    keep_freed_memory()
     layout = recognise(needs, options)
     _check_words(layout, options)
     notes = list(layout.notes)
@@ -52,7 +55,7 @@ def open_training_data(
             spec = _with_range(plan.specs[i], filled.extremes[i], options, notes)
             stream = "" if isinstance(needs, Paired | Labelled) or len(needs.names) == 1 else domain.name
             labels = torch.tensor([domain.label(entry) for entry in plan.entries])
-            columns[domain.name] = Column(domain, spec, spec, filled.stores[i], plan.entries, labels, stream, None)
+            columns[domain.name] = Column(domain, spec, spec, filled.stores[i], domain.train, labels, stream, None)
             failures[domain.name] = set(filled.failures)
     for domain in layout.domains:
         if domain.synthesis:
@@ -93,7 +96,7 @@ def _plan(domains: Sequence[Domain], options: DataOptions, notes: list[str], lik
     like: the sizes of the partners' images, which these are kept in as well, so that pairs share their geometry.
     """
     entries, location = domains[0].train, domains[0].location
-    headers, failures = _scan(entries)
+    headers, opened, failures = _scan(entries)
     specs = tuple(_spec(domain, headers, options) for domain in domains)
     _note_headers(location, [header for header in headers if header], specs[0], options, notes)
     shapes = []
@@ -101,21 +104,31 @@ def _plan(domains: Sequence[Domain], options: DataOptions, notes: list[str], lik
         own = [half_of((each.height, each.width), spec) if each else (0, 0) for each in headers]
         sizes = [stored_shape(shape, options, options.stored_size) if all(shape) else shape for shape in own]
         shapes.append(tuple(sizes if like is None else (a if all(a) else b for a, b in zip(like, sizes, strict=True))))
-    return Plan(location, entries, specs, tuple(shapes), failures, {"side": options.stored_size})
+    return Plan(location, entries, opened, specs, tuple(shapes), failures, {"side": options.stored_size})
 
 
-def _scan(entries: Sequence[Entry]) -> tuple[list[Header | None], dict[int, str]]:
-    """The headers of files, and why some have none."""
+def _scan(entries: Sequence[Entry]) -> tuple[list[Header | None], dict[int, Opened], dict[int, str]]:
+    """The headers of files, those files that need not be read again for their pixels, and why some have no header.
 
-    def attempt(entry: Entry) -> Header | str:
+    Files that are small beside the memory are kept as they were read, by their rows.
+    """
+    small = 8 * sum(entry.size for entry in entries) < (available_memory() or 0)
+
+    def attempt(entry: Entry) -> Opened | Header | str:
         try:
-            return read_header(entry)
+            return open_image(entry.read(), entry.origin) if small else read_header(entry)
         except DataError as error:
             return str(error)
 
-    found = in_parallel(attempt, entries)
+    # One thread is quicker, unless the storage makes it wait.
+    started = time.perf_counter()
+    found = [attempt(entry) for entry in entries[:16]]
+    waits = time.perf_counter() - started > 0.002 * len(found)
+    found += in_parallel(attempt, entries[16:]) if waits else [attempt(entry) for entry in entries[16:]]
     failures = {row: each for row, each in enumerate(found) if isinstance(each, str)}
-    return [None if isinstance(each, str) else each for each in found], failures
+    opened = {row: each for row, each in enumerate(found) if isinstance(each, Opened)}
+    headers = [None if isinstance(each, str) else each.header if isinstance(each, Opened) else each for each in found]
+    return headers, opened, failures
 
 
 def _spec(domain: Domain, headers: Sequence[Header | None], options: DataOptions) -> DomainSpec:

@@ -109,13 +109,34 @@ def decode(data: bytes, name: str) -> Tensor:
     Palettes and 1-bit images come out as grey or RGB, with alpha if they have transparency; CMYK as RGB. Raises
     DataError naming the file and the reason if it is empty, damaged or too large, or is of a kind that no reader reads.
     """
+    return open_image(data, name).decode()
+
+
+class Opened(NamedTuple):
+    """An image file in memory whose header was read, and what decodes its pixels; both as `decode` describes."""
+
+    header: Header
+    decode: Callable[[], Tensor]
+
+
+def open_image(data: bytes, name: str) -> Opened:
+    """`decode` in two steps, for those who want to know the header before. Raises DataError as `decode` does."""
     with _reported(name):
         for reader in _readers(name):
             header = reader.header(io.BytesIO(data))
             if header is not None:
-                _within_limits(header)
-                return _as_announced(reader.decode(data), header, reader.name)
+                return Opened(_within_limits(header), partial(_decode_by, reader, data, header, name))
         image, header = _opened(io.BytesIO(data))
+        return Opened(header, partial(_decode_ordinary, data, image, header, name))
+
+
+def _decode_by(reader: Reader, data: bytes, header: Header, name: str) -> Tensor:
+    with _reported(name):
+        return _as_announced(reader.decode(data), header, reader.name)
+
+
+def _decode_ordinary(data: bytes, image: ImageFile, header: Header, name: str) -> Tensor:
+    with _reported(name):
         if image.format == "PNG" and header.width * header.height / 8 > _DEFLATED * len(data):
             raise DataError(f"damaged ({header.width} × {header.height} pixels cannot be in {len(data):,} bytes)")
         pixels = _decode_fast(data, image, header)
@@ -260,22 +281,21 @@ def _with_key(pixels: Tensor, image: ImageFile) -> Tensor:
 
 
 def _decode_fast(data: bytes, image: ImageFile, header: Header) -> Tensor | None:
-    """The pixels from the first fast decoder that can; None if Pillow is better, or must say what is wrong."""
+    """The pixels from a fast decoder; None if Pillow is better, or must say what is wrong."""
     kind = _fast_kind(image, header)
-    decoders = _fast_decoders(kind) if kind else ()
-    if not decoders:
+    found = _fast_decoder(kind) if kind else None
+    if found is None:
         return None
+    decoder, turns = found
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)  # a copy: torch warns of bytes that are read-only
-    for decoder, turns in decoders:
-        try:
-            pixels = decoder(encoded)
-        except Exception:  # the next one may be more lenient, and Pillow's reason is the one reported
-            continue
-        pixels = pixels if turns else upright(pixels, _orientation(image))
-        pixels = _with_key(pixels, image) if header.bits == 16 else pixels
-        if pixels.shape == (header.channels, header.height, header.width) and _BITS.get(pixels.dtype) == header.bits:
-            return pixels
-    return None
+    try:
+        pixels = decoder(encoded)
+    except Exception:  # Pillow may be more lenient, and its reason is the one reported
+        return None
+    pixels = pixels if turns else upright(pixels, _orientation(image))
+    pixels = _with_key(pixels, image) if header.bits == 16 else pixels
+    fits = pixels.shape == (header.channels, header.height, header.width) and _BITS.get(pixels.dtype) == header.bits
+    return pixels if fits else None
 
 
 def _fast_kind(image: ImageFile, header: Header) -> str | None:
@@ -291,19 +311,19 @@ def _fast_kind(image: ImageFile, header: Header) -> str | None:
 
 
 @cache
-def _fast_decoders(kind: str) -> tuple[tuple[Callable[[Tensor], Tensor], bool], ...]:
-    """The installed decoders of a kind of file: encoded bytes as uint8 -> (C, H, W), and whether it is turned upright.
+def _fast_decoder(kind: str) -> tuple[Callable[[Tensor], Tensor], bool] | None:
+    """The first installed decoder of a kind of file: encoded bytes as uint8 -> (C, H, W), and whether it is upright.
 
-    torchvision's operators are called and not its functions: those warn at each call since 0.29, and warnings cannot be
-    silenced in one thread alone. Its decoder of PNG (0.29) crashes the process for damaged files, and is left out.
+    Only the first is loaded: importing torchvision takes a second. Its operators are called and not its functions:
+    those warn at each call since 0.29, and warnings cannot be silenced in one thread alone. Its decoder of PNG (0.29)
+    crashes the process for damaged files, and is left out.
     """
-    found: list[tuple[Callable[[Tensor], Tensor], bool]] = []
     for offer in (_of_torchcodec, _of_torchvision, _of_opencv):
         with suppress(ImportError, OSError, RuntimeError, AttributeError):  # as wheels for other libraries raise
-            decoder = offer(kind) if offer is not _of_opencv or not found else None
+            decoder = offer(kind)
             if decoder is not None:
-                found.append((decoder, offer is _of_torchcodec))
-    return tuple(found)
+                return decoder, offer is _of_torchcodec
+    return None
 
 
 def _of_torchcodec(kind: str) -> Callable[[Tensor], Tensor] | None:

@@ -85,13 +85,15 @@ class Entry:
 
     def read(self) -> bytes:
         """The whole file; DataError if it is too large or cannot be read."""
+        if self.size > MAX_FILE_BYTES:
+            raise DataError(f"{self.origin}: {self.size:,} bytes; a file may have {MAX_FILE_BYTES:,}")
         try:
             with self.open() as file:
-                data = file.read(MAX_FILE_BYTES + 1) if self.size <= MAX_FILE_BYTES else b""
+                data = file.read(self.size + 1)  # memory for so much is allocated, so not for what could be at most
         except _READ_ERRORS as error:
             raise DataError(f"{self.origin}: {_reason(error)}") from error
-        if max(self.size, len(data)) > MAX_FILE_BYTES:
-            raise DataError(f"{self.origin}: {self.size:,} bytes; a file may have {MAX_FILE_BYTES:,}")
+        if len(data) > self.size:
+            raise DataError(f"{self.origin}: it has more than the {self.size:,} bytes that it had when it was found")
         return data
 
 
@@ -172,9 +174,13 @@ def file_entry(path: Path, name: str) -> Entry:
 
 def in_parallel(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
     """The function of each item, in order, by as many threads as there are cores; the first error ends it at once."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    workers = os.cpu_count() or 1
+    few = max(1, min(16, len(items) // (4 * workers)))  # at a time, since handing one over costs as much as a header
+    parts = [items[i : i + few] for i in range(0, len(items), few)]
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            return list(pool.map(function, items))
+            done = pool.map(lambda part: [function(item) for item in part], parts)
+            return [result for results in done for result in results]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -29,7 +29,7 @@ from torch import Tensor
 from translate.data.datasets import cache_folder
 from translate.data.domains import DomainSpec
 from translate.data.preparing import Shape, as_domain, resized
-from translate.data.readers import decode
+from translate.data.readers import Opened, open_image
 from translate.data.sources import Entry, in_parallel
 from translate.errors import DataError
 
@@ -75,6 +75,17 @@ class Store:
             self._give_back(count * self.flat.itemsize)
         return self.flat[at : at + count].view(self.channels, height, width)
 
+    def will_need(self, rows: Sequence[int]) -> None:
+        """Have the system read images of a mapped file ahead, without waiting for it."""
+        if self._mapping is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        for row in rows:
+            at, height, width = self._rows[row]
+            start = at * self.flat.itemsize
+            length = self.channels * height * width * self.flat.itemsize
+            page = start - start % mmap.PAGESIZE
+            self._mapping.madvise(mmap.MADV_WILLNEED, page, start - page + length)
+
     def select(self, rows: Sequence[int]) -> Store:
         """The store of some of the images, over the same buffer."""
         if len(rows) == len(self):
@@ -98,12 +109,14 @@ class Store:
 class Plan:
     """What is to be kept of some files: each is read once, and gives one image to each of one or two domains.
 
+    opened: files that are in memory already, by row.
     shapes: for each domain, the size of each file's image. failures: why some files cannot be used, by row.
     settings: plain values that the pixels depend on, beside the files and the domains.
     """
 
     title: str
     entries: tuple[Entry, ...]
+    opened: Mapping[int, Opened]
     specs: tuple[DomainSpec, ...]
     shapes: tuple[tuple[Shape, ...], ...]
     failures: Mapping[int, str]
@@ -205,7 +218,8 @@ def _decode(plan: Plan, put: Put) -> tuple[tuple[tuple[float, float], ...], dict
                 return plan.failures[row]
             entry = plan.entries[row]
             try:
-                pixels = decode(entry.read(), entry.origin)
+                opened = plan.opened.get(row) or open_image(entry.read(), entry.origin)
+                pixels = opened.decode()
             except DataError as error:
                 return str(error)
             found = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from translate.data.images import normalise_
 from translate.data.sampling import random_bits
 from translate.data.store import Store
 
@@ -81,14 +81,12 @@ def cut_out(store: Store, seen: Sequence[View], size: tuple[int, int], *, neares
 def cut_to_floats(store: Store, seen: Sequence[View], size: tuple[int, int], *, nearest: bool = False) -> Tensor:
     """`cut_out` of a uint8 store on the CPU, and `as_float` of the result, with the same bits: float32 in [-1, 1].
 
-    One image after the other, which stays in the processor's cache; numpy, because torch would start threads for each.
+    One image after the other, which stays in the processor's cache meanwhile.
     """
-    out = numpy.empty((len(seen), store.channels, *size), numpy.float32)
+    out = torch.empty((len(seen), store.channels, *size))
     for image, view in zip(out, seen, strict=True):
-        numpy.copyto(image, _cut_one(store, view, size, nearest).numpy())
-        numpy.divide(image, numpy.float32(127.5), out=image)
-        numpy.subtract(image, 1, out=image)
-    return torch.from_numpy(out)
+        normalise_(image.copy_(_cut_one(store, view, size, nearest)), (0, 255))
+    return out
 
 
 def _cut_one(store: Store, view: View, size: tuple[int, int], nearest: bool) -> Tensor:
