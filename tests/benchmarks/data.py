@@ -127,9 +127,8 @@ def epochs(folder, repeats):
         best[name] = [max(max(found[turn]) for found in theirs.values()) for turn in range(repeats)]
         print(f"  translate               {statistics.median(each[i] for each in ours):9,.0f}")
         ratios = [each[i] / most for each, most in zip(ours, best[name], strict=True)]
-        print(
-            f"  against its best        x {statistics.median(ratios):.2f}  (turns: {', '.join(f'{r:.2f}' for r in ratios)})"
-        )
+        turns = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"  against its best        x {statistics.median(ratios):.2f}  (turns: {turns})")
 
 
 STREAM = """
@@ -216,7 +215,9 @@ def hot(repeats=7):
         for name, make in (("translate", ours), ("torchvision v2", theirs), ("kornia", kornias)):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found.setdefault(name, []).append(rate(20 * BATCH, lambda: [make(step) is None for step in range(20)]))
+                found.setdefault(name, []).append(
+                    rate(20 * BATCH, lambda make=make: [make(step) is None for step in range(20)])
+                )
     print("\nhot: crop, flip and normalise, batch 16, one thread, images/s")
     for name, rates in found.items():
         ratio = statistics.median(mine / other for mine, other in zip(found["translate"], rates, strict=True))

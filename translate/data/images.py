@@ -168,7 +168,7 @@ def _nearest(old: int, new: int) -> Tensor:
 
 
 def as_float(pixels: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
-    """Pixels of any dtype and shape -> float32 in [-1, 1]: the ends of the range become -1 and 1, the rest is clipped."""
+    """Pixels of any dtype and shape -> float32 in [-1, 1]: its ends become -1 and 1, the rest is clipped."""
     floats = normalise_(pixels.to(torch.float32, copy=True), value_range)
     return floats if pixels.dtype == torch.uint8 and value_range == (0, 255) else floats.clamp_(-1, 1)
 

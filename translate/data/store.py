@@ -224,9 +224,10 @@ def _decode(plan: Plan, put: Put) -> tuple[tuple[tuple[float, float], ...], dict
                 return str(error)
             found = []
             for domain, spec in enumerate(plan.specs):
-                image = resized(as_domain(pixels, spec, entry.origin), plan.shapes[domain][row], spec)
+                image = as_domain(pixels, spec, entry.origin)
+                found.append(_extremes(image) if depth > 8 else (0.0, 255.0))  # before resizing overshoots them
+                image = resized(image, plan.shapes[domain][row], spec)
                 put(domain, row, image.view(torch.int16) if image.dtype == torch.uint16 else image)
-                found.append(_extremes(image) if depth > 8 else (0.0, 255.0))
             return found
         finally:
             advance()
