@@ -79,6 +79,31 @@ def test_a_model_of_synthesised_inputs_takes_real_ones_or_makes_them(tmp_path):
     assert read(tmp_path / "degraded" / "0.png").shape == (3, 48, 64)
     measured = translate.evaluate(run, features="none", device="cpu")
     assert measured.pairs == 1
+    greyed = fitted(tmp_path / "greyed", a="gray(b)", b=str(photos))
+    refused = translate.apply(greyed, photos, tmp_path / "grey", device="cpu")
+    assert (refused.written, refused.notes) == (
+        0,
+        ("This model takes images that gray(b) was applied to; --degrade applies it to others.",),
+    )
     plain = fitted(tmp_path / "plain", a=str(photos), b=str(photos))
     with pytest.raises(translate.UsageError, match="--degrade does not fit: this model learned from images of 'a'"):
         translate.apply(plain, photos, tmp_path / "x", degrade=True)
+
+
+def test_a_start_that_cannot_succeed_leaves_no_run(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for i in range(3):
+        save(torch.randint(256, (3, 44, 60), dtype=torch.uint8), folder / f"{i}.png")
+    dropout, images = tmp_path / "resize.toml", {"a": str(folder), "b": str(folder)}
+    dropout.write_text('[[albumentations]]\ntransform = "Resize"\nheight = 9\nwidth = 9\np = 1.0\n')
+    with pytest.raises(translate.TranslateError, match="Resize"):
+        fitted(tmp_path, **images, augment=f"crop,{dropout}")
+    with pytest.raises(translate.UsageError, match="Images of 60×44 are no multiples of 8, as networks need"):
+        fitted(tmp_path, **images, preprocess="none")
+    (tmp_path / "deep").mkdir()
+    save(torch.zeros(3, 44, 60, dtype=torch.uint16), tmp_path / "deep" / "0.png")
+    with pytest.raises(translate.TranslateError, match=r"None of the held-out images can be read: .*16 bits"):
+        fitted(tmp_path, **images, test_a=str(tmp_path / "deep"), test_b=str(tmp_path / "deep"))
+    assert not (tmp_path / "run").exists()
+    assert fitted(tmp_path, **images).is_dir()

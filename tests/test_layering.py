@@ -23,7 +23,7 @@ ARCHITECTURES = (
     "|patchgan|pixelgan|spade|bicyclegan"
 )
 LAYERS = {
-    0: {"calls", "errors", "files"},
+    0: {"bars", "calls", "errors", "files", "wording"},
     1: {"data", "device", "hookspecs", "losses", "model", "networks", "players", "plugins"},
     2: {"training", "applying", "evaluating", "testing"},
     3: {"cli", "__main__"},

@@ -9,13 +9,12 @@ import numpy
 from torch import Tensor
 
 from translate.data.images import bits_of, from_array, upright
-from translate.data.readers import Header
+from translate.data.readers import TIFF_STARTS, Header
 from translate.errors import DataError
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BANDS = 16  # so many pages of one array may be bands; more are a film or a volume, of which the first is read
 # of the tag PhotometricInterpretation, and how many samples each has
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -28,7 +27,7 @@ def header(file: IO[bytes]) -> Header | None:
 
     start = file.read(4)
     file.seek(0)
-    if start not in _STARTS:
+    if start not in TIFF_STARTS:
         return None
     with tifffile.TiffFile(file) as tiff:
         pages = _pages(tiff)

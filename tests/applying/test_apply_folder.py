@@ -8,7 +8,9 @@ from PIL import Image
 
 from translate.applying import folder
 from translate.applying.folder import apply
+from translate.applying.model_file import write_model_file
 from translate.data.datasets import Dataset
+from translate.data.domains import Spec
 from translate.data.readers import decode
 from translate.data.writers import save
 from translate.errors import DataError, UsageError
@@ -236,7 +238,7 @@ def test_nothing_to_translate_is_an_error_that_says_what_was_found(model_file, s
     source.mkdir()
     (source / "notes.txt").touch()
     model = model_file("invert")
-    with pytest.raises(DataError, match="has no images, but 1 other files"):
+    with pytest.raises(DataError, match="has no images: it holds 1 file, but none"):
         apply(model, source, out, **EXACT)
     with pytest.raises(DataError, match="no file or folder"):
         apply(model, source / "absent", out, **EXACT)
@@ -290,3 +292,21 @@ def test_a_bar_is_drawn_on_a_terminal(model_file, source, out, monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     apply(model_file("invert"), source, out, **EXACT)
     assert "translating" in screen.getvalue()
+
+
+def test_label_maps_are_written_without_loss(make, source, out, tmp_path):
+    draw(source / "a.jpg")
+    model = make("invert")
+    model.spec = Spec({**model.spec, "b": model.spec.b.model_copy(update={"kind": "labels"})})
+    write_model_file(tmp_path / "m.safetensors", model, dict(model.state_dict()), run={})
+    apply(tmp_path / "m.safetensors", source, out, **EXACT)
+    assert files(out) == ["a.png"]
+
+
+def test_a_format_that_does_not_hold_the_images_is_refused_at_once(model_file, source, out):
+    draw(source / "a.png", channels=4)
+    model = model_file("blocks", channels=4)
+    for target, format in ((out, "jpg"), (out.with_suffix(".jpg"), "same")):
+        with pytest.raises(UsageError, match=r"\.jpg does not hold .* 4 channels with 8 bits each; \.png does"):
+            apply(model, source / "a.png", target, format=format, **EXACT)
+    assert not out.exists()

@@ -72,6 +72,13 @@ def test_a_contact_sheet_goes_into_no_folder_of_images(horses, translate, tmp_pa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_contact_sheet_that_cannot_be_written_is_one_line(horses, translate, tmp_path):
+    (tmp_path / "sheet.png").mkdir()
+    answer = translate("data", "check", str(horses), "--sheet", str(tmp_path / "sheet.png"))
+    assert answer.status == 1
+    assert "could not be written" in answer.err
+
+
 def test_wrong_words_are_wrong_usage(horses, translate):
     assert translate("data", "check").status == 2
     assert translate("data", "check", "a", "b", "c").status == 2

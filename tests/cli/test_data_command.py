@@ -79,3 +79,8 @@ def test_an_unknown_name_is_wrong_usage_and_nothing_is_fetched(server, run):
     with pytest.raises(UsageError, match=r"There is no data set 'stirpes'. Did you mean 'stripes'"):
         run("get", "stripes", "stirpes", "--yes")
     assert server.asked == []
+
+
+def test_a_domain_is_no_data_set_but_has_one(server, run):
+    with pytest.raises(UsageError, match=r"no data set 'sans'\. It is a domain of glyphs"):
+        run("get", "sans")

@@ -35,6 +35,13 @@ def batch(channels: int = 3, count: int = 4) -> torch.Tensor:
     return torch.rand(count, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
+def on_host(parsed, images, kinds, seed):
+    """`on_host` with the range of each dtype, and of floats the image's own."""
+    whole = {torch.uint8: (0, 255), torch.uint16: (0, 65535)}
+    ranges = [whole[image.dtype] if image.dtype in whole else torch.aminmax(image) for image in images]
+    return parsed.on_host(images, kinds, seed, [tuple(map(float, each)) for each in ranges])
+
+
 def values(tensor: torch.Tensor) -> set[float]:
     return set(tensor.to(torch.float64).unique().tolist())
 
@@ -71,7 +78,7 @@ def test_whether_images_are_cut_is_known(text, answer):
 
 def test_without_transforms_nothing_changes():
     image, images = pixels(), batch()
-    assert parse("crop").on_host([image], ["images"], 0) == [image]
+    assert on_host(parse("crop"), [image], ["images"], 0) == [image]
     assert parse("crop").on_device([images], ["images"], 0) == [images]
 
 
@@ -159,6 +166,7 @@ def test_the_file_of_the_documentation_can_be_read(tmp_path):
     ("text", "says"),
     [
         ("[[kornia]", "cannot be read"),
+        ("", "lists no transform"),
         ("[[korna]]", "Did you mean 'kornia'"),
         ("[kornia]\np = 1", "write [[kornia]]"),
         ("[[kornia]]\np = 1", 'no line `transform = "…"`'),
@@ -194,7 +202,7 @@ def saved(tmp_path) -> Path:
 def test_both_formats_of_albumentations_give_the_same(saved):
     image = pixels()
     first, second = (parse(str(file)) for file in (saved, saved.with_suffix(".yaml")))
-    results = [[each.on_host([image], ["images"], seed)[0] for seed in range(8)] for each in (first, second)]
+    results = [[on_host(each, [image], ["images"], seed)[0] for seed in range(8)] for each in (first, second)]
     assert all(map(torch.equal, *results))
     assert not all(torch.equal(result, image) for result in results[0])
 
@@ -305,7 +313,7 @@ def test_the_same_image_twice_stays_the_same_on_the_host(name, tmp_path):
     one = of_library(tmp_path, "albumentations", {name: HOST[name]})
     image, changed = pixels(), False
     for seed in range(8):
-        first, second, label = one.on_host([image, image, labels()], ["images", "images", "labels"], seed)
+        first, second, label = on_host(one, [image, image, labels()], ["images", "images", "labels"], seed)
         assert torch.equal(first, second)
         assert (first.shape, first.dtype) == (image.shape, image.dtype)
         assert values(label) <= values(labels())
@@ -337,7 +345,7 @@ def test_images_that_differ_in_channels_move_alike_on_the_host(name, tmp_path):
     one = of_library(tmp_path, "albumentations", {"GaussNoise": {"std_range": [0, 0]}, name: HOST_GEOMETRY[name]})
     image = pixels()
     for seed in range(4):
-        whole, single, five = one.on_host([image, image[1:2], image[[2, 1, 0, 1, 2]]], ["images"] * 3, seed)
+        whole, single, five = on_host(one, [image, image[1:2], image[[2, 1, 0, 1, 2]]], ["images"] * 3, seed)
         assert torch.equal(whole[1:2], single)
         assert torch.equal(whole[[2, 1, 0, 1, 2]], five)
 
@@ -361,8 +369,8 @@ def test_labels_move_with_their_images_on_the_host(tmp_path):
     chain = of_library(tmp_path, "albumentations", {"GaussianBlur": {}, **nearest}, p=0.6)
     chain_without_blur = of_library(tmp_path, "albumentations", {"GaussianBlur": {"p": 0.0}, **nearest}, p=0.6)
     for seed in range(16):
-        (label,) = chain.on_host([labels()], ["labels"], seed)
-        image, same = chain_without_blur.on_host([labels(), labels()], ["images", "labels"], seed)
+        (label,) = on_host(chain, [labels()], ["labels"], seed)
+        image, same = on_host(chain_without_blur, [labels(), labels()], ["images", "labels"], seed)
         assert torch.equal(image, label)
         assert torch.equal(same, label)
 
@@ -391,7 +399,7 @@ def test_pairs_stay_aligned_under_any_registered_augmentations(names, seed, dtyp
     parsed = parse(",".join(names))
     image, label = pixels(channels, dtype), labels(torch.uint16)
     kinds = ["images", "images", "labels"]
-    first, second, third = parsed.on_host([image, image, label], kinds, seed)
+    first, second, third = on_host(parsed, [image, image, label], kinds, seed)
     assert torch.equal(first.to(torch.float64), second.to(torch.float64))
     assert (first.shape, first.dtype, third.dtype) == (image.shape, dtype, torch.uint16)
     assert values(third) <= values(label)
@@ -409,7 +417,7 @@ def test_results_depend_on_the_seed_alone_in_any_thread(saved):
     image = pixels()
 
     def run(seed: int) -> torch.Tensor:
-        return parsed.on_host([image], ["images"], seed)[0]
+        return on_host(parsed, [image], ["images"], seed)[0]
 
     alone = [run(seed) for seed in range(40)]
     with ThreadPoolExecutor(4) as pool:
@@ -424,7 +432,7 @@ def test_transforms_draw_independently_of_each_other(tmp_path):
     parsed = of_library(tmp_path, "albumentations", flips, p=0.5)
     image = pixels()
     turned = [image, image.flip(2), image.flip(1), image.flip((1, 2))]
-    seen = [parsed.on_host([image], ["images"], seed)[0] for seed in range(400)]
+    seen = [on_host(parsed, [image], ["images"], seed)[0] for seed in range(400)]
     counts = [sum(torch.equal(result, one) for result in seen) for one in turned]
     assert sum(counts) == 400
     assert all(70 < count < 130 for count in counts)
@@ -442,7 +450,7 @@ def test_rows_of_a_batch_draw_for_themselves():
 def test_integers_come_back_exactly(dtype, tmp_path):
     parsed = of_library(tmp_path, "albumentations", {"HorizontalFlip": {}}, p=1)
     image = pixels(2, dtype)
-    (flipped,) = parsed.on_host([image], ["images"], 0)
+    (flipped,) = on_host(parsed, [image], ["images"], 0)
     assert torch.equal(flipped.int(), image.int().flip(2))
 
 
@@ -456,7 +464,7 @@ def test_colours_are_changed_within_the_range_that_counts(tmp_path):
 
 
 def test_floats_of_any_range_keep_it():
-    (result,) = parse("perspective").on_host([pixels(1, torch.float32)], ["images"], 0)
+    (result,) = on_host(parse("perspective"), [pixels(1, torch.float32)], ["images"], 0)
     assert result.min() >= -1001
     assert 1500 < result.max() <= 2001
 
@@ -478,14 +486,14 @@ def test_floats_of_any_range_keep_it():
 def test_a_change_of_size_or_type_is_found_at_once_however_rare(library, name, options, tmp_path):
     parsed = of_library(tmp_path, library, {name: options}, p=1e-6)
     with pytest.raises(DataError, match=rf"mine.toml \({name}\) cannot be applied to images of 3 channels: it makes"):
-        parsed.on_host([pixels()], ["images"], 0) + parsed.on_device([batch()], ["images"], 0)
+        on_host(parsed, [pixels()], ["images"], 0) + parsed.on_device([batch()], ["images"], 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_colour_transforms_that_need_three_channels_say_so(channels, tmp_path):
     said = f"cannot be applied to images of {channels} channel"
     with pytest.raises(DataError, match=said):
-        of_library(tmp_path, "albumentations", {"ISONoise": {}}, 1e-6).on_host([pixels(channels)], ["images"], 0)
+        on_host(of_library(tmp_path, "albumentations", {"ISONoise": {}}, 1e-6), [pixels(channels)], ["images"], 0)
     with pytest.raises(DataError, match=said):
         of_library(tmp_path, "kornia", {"RandomHue": {}}, 1e-6).on_device([batch(channels)], ["images"], 0)
 
@@ -493,8 +501,8 @@ def test_colour_transforms_that_need_three_channels_say_so(channels, tmp_path):
 def test_labels_that_would_be_blended_are_refused(tmp_path):
     blended = {"Affine": {"rotate": [-30, 30], "mask_interpolation": 1}}
     with pytest.raises(DataError, match=r"Affine\) cannot be applied to label images of 1 channel: it makes values"):
-        of_library(tmp_path, "albumentations", blended).on_host([labels()], ["labels"], 0)
+        on_host(of_library(tmp_path, "albumentations", blended), [labels()], ["labels"], 0)
     with pytest.raises(DataError, match="label images of 3 channels: it makes values"):
-        of_library(tmp_path, "albumentations", {"Morphological": {}}).on_host([labels(channels=3)], ["labels"], 0)
+        on_host(of_library(tmp_path, "albumentations", {"Morphological": {}}), [labels(channels=3)], ["labels"], 0)
     with pytest.raises(DataError, match=r"RandomThinPlateSpline\) cannot be applied to label images of 1 channel"):
         of_library(tmp_path, "kornia", {"RandomThinPlateSpline": {}}).on_device([batch(1)], ["labels"], 0)

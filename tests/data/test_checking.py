@@ -132,6 +132,12 @@ def test_more_than_two_paths_are_wrong_usage(paths):
         find(paths)
 
 
+def test_what_is_wrong_with_a_list_is_said_and_not_that_it_is_no_folder(tmp_path):
+    (tmp_path / "pairs.csv").write_text("a/1.png,b/1.png\n")
+    with pytest.raises(DataError, match=r"pairs\.csv, line 1: 'a/1\.png' is not there"):
+        find([str(tmp_path / "pairs.csv")])
+
+
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         find([str(tmp_path / "nowhere")])

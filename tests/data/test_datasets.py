@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import io
 import os
@@ -84,6 +85,15 @@ def test_an_existing_path_wins(by_plugins, draw):
     assert names(resolve("sans").train) == ["mine.png"]
     draw("glyphs", 1)
     assert two_domains("glyphs") is None
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "no\0name", "x" * 300 + "/y", "~nobody-of-this-name/x"])
+def test_texts_that_can_be_no_path_are_unknown_names(by_plugins, text):
+    for ask in (resolve, two_domains):
+        with contextlib.suppress(DataError):
+            assert ask(text) is None
+    with pytest.raises(DataError, match="is no file or folder"):
+        resolve(text)
 
 
 def test_unknown_names_get_near_matches_of_names_and_paths(by_plugins, draw):
@@ -225,7 +235,7 @@ def test_an_archive_that_is_not_as_the_card_says_is_named(server, tmp_path):
 
 def test_a_page_instead_of_an_archive_is_not_taken_for_one_later(server, tmp_path):
     served(server, tmp_path, b"<html>Please log in</html>")
-    with pytest.raises(DataError, match="neither an image, by its name, nor a zip or tar archive"):
+    with pytest.raises(DataError, match="is no zip or tar archive, despite its name"):
         resolve("fine")
     server.content["/stripes.zip"] = zipped(PAIRS)
     assert len(names(resolve("fine").train)) == 3
@@ -427,3 +437,8 @@ def test_the_card_of_the_facades_fits_real_ones(server, tmp_path, real_data):
         ("photos", "left", 3),
         ("labels", "right", 3),
     ]
+
+
+def test_an_empty_text_is_not_the_current_folder():
+    with pytest.raises(DataError, match=r"An empty text is given for a folder"):
+        resolve("")

@@ -171,9 +171,8 @@ def test_transparency_is_laid_on_the_background_and_noted(tmp_path, background, 
     data = load(Images(), images=str(tmp_path), batch=2, background=background)
     assert sorted(shades(data.batch(0).images)) == sorted([255, shade])
     assert data.spec.images.background == background
-    assert (
-        f"1 images in {tmp_path}/ have an alpha channel: what is transparent is laid on {background}" in data.notes[0]
-    )
+    assert "1 image in " in data.notes[0]
+    assert f"what is transparent is laid on {background}" in data.notes[0]
 
 
 def test_unreadable_files_are_left_out_with_their_partners_and_named(draw):
@@ -260,6 +259,14 @@ def test_batches_on_a_gpu_equal_those_on_the_cpu(draw, tmp_path, monkeypatch):
         data = open_training_data(Unpaired(), placed, torch.device("cuda"))
         for step in range(5):
             assert torch.equal(data.batch(step).a.cpu(), expected.batch(step).a)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_albumentations_go_with_images_that_are_kept_on_the_device(draw):
+    options = DataOptions(images=str(draw("a", 4)), size=8, batch=2, augment="blur(p=1)", store="device")
+    with open_training_data(Images(), options, torch.device("cuda")) as data:
+        assert data.batch(0).images.is_cuda
 
 
 # ------------------------------------------------------------------ sizes, depths, shares, threads
@@ -396,3 +403,17 @@ def test_a_synthesised_domain_is_made_of_the_very_crops_of_the_other(draw):
     luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     for batch in (data.batch(0), data.batch(7), data.held_out(2)):
         assert torch.allclose(batch.a, (batch.b * luma).sum(1, keepdim=True), atol=1e-5)
+
+
+def test_held_out_images_that_cannot_be_read_are_named_with_their_reasons(tmp_path):
+    options = {name: constant(tmp_path / name, 2) for name in ("images", "test_images")}
+    for path in (tmp_path / "test_images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"None of the held-out images can be read: .*0.png: the file is empty; .*1.png"
+    ):
+        load(Images(), **options).held_out(2)
+
+
+def test_a_range_for_8_bits_is_noted_to_say_nothing(draw):
+    assert "--value-range says nothing" in load(Images(), images=str(draw("a", 2)), value_range="0,9").notes[0]

@@ -129,6 +129,7 @@ def test_a_list_of_a_flat_folder_and_two_of_them(draw, listed, tmp_path):
         ("input,output\n", "has no line for training: it lists nothing"),
         ("in/1.png,out/x.jpg,test", "has no line for training: it lists test"),
         ("in/1.png,out/x.jpg\nin/2.png\n", r"line 2: one column only, 'in/2.png'\. A line has two paths of images"),
+        ("in/1.png\nin/1.png,out/x.jpg", r"line 1: one column only, 'in/1\.png'\. A line has two"),
         ("in/1.png,out/gone.jpg", r"line 1: 'out/gone\.jpg' is not there"),
         ("in/1.png,out/x.jpg\n\nin/1.txt,out/y.jpg", r"line 3: 'in/1\.txt' is no image by its name"),
         ("in/1.png,out/x.jpg,a", "line 1: 'a' is none of train, test and val"),

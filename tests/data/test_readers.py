@@ -398,6 +398,13 @@ def test_a_reader_is_held_to_its_header_and_to_the_limits(site, monkeypatch):
         decode(bytes([4, 3, 7]), "x.flat")
 
 
+def test_values_that_are_no_numbers_cost_their_file_whatever_reads_it(site):
+    text = READER.replace("1, 8)", "1, 32)").replace("data[2], dtype=torch.uint8", 'float("nan")')
+    install(site, "translate-flat", {"flat_nan.py": text}, others={"flat": "flat_nan"})
+    with pytest.raises(DataError, match=r"^x\.flat: values that are no finite numbers"):
+        decode(bytes([4, 3, 7]), "x.flat")
+
+
 @pytest.mark.parametrize("suffixes", [(), ("dcm",), (".DCM",), ".dcm"])
 def test_wrong_suffixes_are_refused_at_registration(suffixes):
     with pytest.raises(PluginError, match=r"The reader 'x' has the suffixes .* as in \('\.dcm',\)"):

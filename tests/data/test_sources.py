@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from translate.data import sources
+from translate.data.readers import read_header
 from translate.data.sources import open_source
 from translate.errors import DataError
 
@@ -213,6 +214,13 @@ def test_a_file_that_is_larger_than_the_limit_is_refused(draw, tmp_path, monkeyp
             open_source(path).entries[0].read()
 
 
+def test_the_header_of_a_file_beyond_the_limit_is_not_read_out_of_a_tar(draw, tmp_path, monkeypatch):
+    archive = tarred(draw("a", 1), tmp_path / "a.tar", "w")
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10)
+    with pytest.raises(DataError, match=r"0\.png: \d+ bytes; a file may have 10"):
+        read_header(open_source(archive).entries[0])
+
+
 def test_damaged_members_are_named(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -237,9 +245,7 @@ def test_an_encrypted_archive_is_said_to_be_one(draw, tmp_path):
 def test_what_is_no_archive_is_said_so(tmp_path):
     for name, data in {"x.zip": b"<html>not found</html>", "empty.tar": b"", "x.tar.gz": b"\x1f\x8bxxxxx"}.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(
-            DataError, match=rf"{name} (is neither an image, by its name, nor a zip or tar archive|cannot be read)"
-        ):
+        with pytest.raises(DataError, match=rf"{name} (is no zip or tar archive, despite its name|cannot be read)"):
             open_source(tmp_path / name)
 
 
@@ -248,3 +254,10 @@ def test_reading_from_several_threads_gives_the_right_bytes(draw, tmp_path):
     for archive in (zipped(folder, tmp_path / "x.zip"), tarred(folder, tmp_path / "x.tar", "w")):
         entries = open_source(archive).entries
         assert sources.in_parallel(lambda entry: entry.read(), entries) == list(contents(folder).values())
+
+
+def test_half_an_archive_is_called_incomplete(draw, tmp_path):
+    whole = zipped(draw("x", 3), tmp_path / "x.zip").read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"half\.zip is no zip or tar archive, despite its name; it may be incomplete"):
+        open_source(tmp_path / "half.zip")

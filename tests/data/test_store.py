@@ -2,12 +2,13 @@ import multiprocessing
 import os
 import shutil
 
+import numpy
 import pytest
 import torch
 from drawn_images import encoded
 
 from translate.data import store as stores
-from translate.data.domains import Images, Paired
+from translate.data.domains import Images, Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
 from translate.data.store import choose, kept
@@ -46,16 +47,16 @@ def test_batches_do_not_depend_on_where_the_images_are(draw, preprocess):
 def test_a_store_is_found_again_by_files_and_settings(draw, cache, tmp_path):
     folder = draw("a", 4)
     opened(folder)
-    (made,) = cache.iterdir()
+    (made,) = cache.glob("[!.]*")
     before = (made / "0.pixels").stat().st_mtime_ns
     opened(folder, seed=3, batch=4, augment="flip,crop")  # nothing of it changes the pixels
     assert (made / "0.pixels").stat().st_mtime_ns == before
     opened(folder, load_size=16)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("[!.]*"))) == 2
     (folder / "0.png").write_bytes(encoded(99))
     os.utime(folder / "0.png", (5, 5))
     changed = opened(folder)
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.glob("[!.]*"))) == 3
     assert torch.equal(batches(changed), batches(opened(folder, store="memory")))
     assert [each.images for each in kept()] == [4, 4, 4]
 
@@ -76,7 +77,7 @@ def test_nothing_is_left_half_if_decoding_fails(draw, cache):
     (folder / "1.npy").write_bytes(b"no array")
     with pytest.raises(DataError):
         opened(folder, batch=9)
-    for store in cache.iterdir() if cache.exists() else ():
+    for store in cache.glob("[!.]*") if cache.exists() else ():
         assert not store.name.startswith(".")
 
 
@@ -100,16 +101,16 @@ def test_processes_may_build_the_same_store_at_once(draw, cache):
     for worker in workers:
         worker.join()
     assert sums[0] == sums[1] == float(batches(opened(folder, store="memory")).sum())
-    assert [path.name.startswith(".") for path in cache.iterdir()] == [False]
+    assert [path.name.startswith(".") for path in cache.glob("[!.]*")] == [False]
 
 
 def test_what_is_mapped_is_bounded_and_the_file_stays_as_it_is(draw, cache, monkeypatch):
     monkeypatch.setattr(stores, "TOUCHED", 1000)
     folder = draw("a", 6)
     data = opened(folder)
-    before = (next(cache.iterdir()) / "0.pixels").read_bytes()
+    before = (next(cache.glob("[!.]*")) / "0.pixels").read_bytes()
     assert torch.equal(batches(data, 30), batches(opened(folder, store="memory"), 30))
-    assert (next(cache.iterdir()) / "0.pixels").read_bytes() == before
+    assert (next(cache.glob("[!.]*")) / "0.pixels").read_bytes() == before
 
 
 def test_places_are_chosen_by_size(monkeypatch):
@@ -126,11 +127,32 @@ def test_places_are_chosen_by_size(monkeypatch):
         choose("memory", 9_500_000_000, CPU, None)
 
 
+def test_folders_whose_files_look_alike_have_stores_of_their_own(tmp_path):
+    """Arrays of one shape have one size, and archives often set all dates alike."""
+    for folder, shade in (("a", 10), ("b", 200)):
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            path = tmp_path / folder / f"{i}.npy"
+            numpy.save(path, numpy.full((8, 8, 3), shade, numpy.uint8))
+            os.utime(path, (0, 0))
+    options = {"images": None, "a": str(tmp_path / "a"), "b": str(tmp_path / "b"), "augment": "none"}
+    batch = opened(None, Unpaired(), **options).batch(0)
+    assert [each.add(1).mul(127.5).round().unique().tolist() for each in batch] == [[10], [200]]
+
+
+def test_a_store_may_be_larger_than_the_memory(tmp_path):
+    path = tmp_path / "0.pixels"
+    with path.open("wb") as file:
+        file.truncate(2**42)  # with nothing in it, so that it takes no room
+    store = stores._mapped(path, torch.tensor([[2**41, 4, 4]]), 1, torch.uint8)
+    assert store.image(0).sum() == 0
+
+
 def test_a_full_disk_is_said_before_anything_is_written(draw, cache, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(DataError, match=r"need 0.0 GB in .*stores, and 0.0 GB are free there; set TRANSLATE_CACHE"):
+    with pytest.raises(DataError, match=r"need .* bytes in .*stores, and 10 bytes are free there; set TRANSLATE_CACHE"):
         opened(draw("a", 3))
-    assert not list(cache.iterdir())
+    assert not list(cache.glob("[!.]*"))
 
 
 def test_pairs_are_kept_in_one_size(draw, tmp_path):

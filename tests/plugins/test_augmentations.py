@@ -24,7 +24,7 @@ def smooth(channels: int = 3) -> torch.Tensor:
 def augmented(name: str, image: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """The image as float32 in [0, 255] after one augmentation, wherever it runs."""
     parsed = parse(FIXED.get(name, name))
-    (image,) = parsed.on_host([image], ["images"], seed)
+    (image,) = parsed.on_host([image], ["images"], seed, [(0, 255)])
     (batch,) = parsed.on_device([image[None] / 127.5 - 1], ["images"], seed)
     return (batch[0] + 1) * 127.5
 

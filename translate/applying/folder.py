@@ -8,35 +8,35 @@ at any stage is noted with its reason and costs itself alone.
 from __future__ import annotations
 
 import errno
-import sys
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from os import cpu_count
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar, get_args
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from translate.applying.translator import Translator, load, pad
+from translate.bars import bar
 from translate.data.datasets import resolve
 from translate.data.domains import DomainSpec, Spec
 from translate.data.images import as_pixels, cut, is_side_by_side
 from translate.data.preparing import InputReader
 from translate.data.readers import decode, image_suffixes
+from translate.data.sides import check_images
 from translate.data.sources import Entry, Source
 from translate.data.synthesis import parse
 from translate.data.writers import SAVED_AS, fitting_suffix, save
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
+from translate.wording import counted
 
 Format = Literal["same", "png", "jpg", "webp", "tiff", "npy"]
 Side = Literal["auto", "left", "right", "whole"]
-WORKERS = min(8, cpu_count() or 1)
+WORKERS = min(8, os.cpu_count() or 1)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -97,12 +97,12 @@ def apply(
     tally = _Tally()
     jobs = targets.plan(spec[to], tally)
     with (
-        _progress(len(jobs), tally),
+        bar("translating", len(jobs)) as tally.advance,
         ThreadPoolExecutor(WORKERS) as read_pool,
         ThreadPoolExecutor(WORKERS) as write_pool,
     ):
         pictures = _pictures(read_pool, reader, jobs, tally, ahead=batch + 2 * WORKERS)
-        results = _translated(translator, _batches(pictures, batch), to, seed, tally)
+        results = _translated(translator, reader, _batches(pictures, batch), to, seed, tally)
         _write(write_pool, results, tally, ahead=batch + 2 * WORKERS)
     seconds = time.perf_counter() - started
     return ApplyResult(tally.written, tally.skipped, dict(sorted(tally.failed.items())), reader.notes(tally), seconds)
@@ -144,7 +144,7 @@ class _Tally:
     def fail(self, entry: Entry, error: BaseException) -> None:
         """Note why a file failed: our own words without the file's name, or the first line of anybody else's."""
         known = isinstance(error, TranslateError)
-        text = str(error).removeprefix(f"{entry.origin}: ") if known else str(error).partition("\n")[0]
+        text = str(error).removeprefix(entry.origin).lstrip(": ") if known else str(error).partition("\n")[0]
         self.failed[entry.name] = text if known else f"{type(error).__name__}: {text}".removesuffix(": ")
         self.advance()
 
@@ -160,19 +160,14 @@ def _check_choices(batch: int, format: str, side: str) -> None:
 def _source(text: str) -> Source:
     """The images that INPUT means. Raises DataError if there are none."""
     word, _, split = text.rpartition(":")
-    if word and split in ("train", "test") and not Path(text).expanduser().exists():
+    if word and split in ("train", "test") and not os.path.exists(os.path.expanduser(text)):
         found = resolve(word)
         source = found.held_out if split == "test" else found.train
         if source is None:
             raise DataError(f"{word} has no held-out images; name a folder of them instead.")
     else:
         source = resolve(text).train
-    if not source.entries:
-        others = f", but {len(source.others):,} other files" if source.others else ""
-        raise DataError(
-            f"{source.location} has no images{others}. Read are {', '.join(sorted(image_suffixes()))}; "
-            "give a folder or archive that holds some."
-        )
+    check_images(source, [])
     return source
 
 
@@ -218,7 +213,17 @@ class _Targets:
         self.inputs = {folder / entry.name for entry in self.entries}
 
     def plan(self, domain: DomainSpec, tally: _Tally) -> list[_Job]:
-        """The files to translate to this domain. Counts skips, notes failures."""
+        """The files to translate to this domain. Counts skips, notes failures.
+
+        Raises UsageError if the wanted format does not hold images of the domain.
+        """
+        wanted = self.file.suffix.lower() if self.file else f".{self.format}"
+        fitting = fitting_suffix(wanted, domain.channels, domain.bit_depth)
+        if wanted in SAVED_AS and wanted != fitting:
+            raise UsageError(
+                f"{wanted} does not hold what this model makes, images of {counted(domain.channels, 'channel')} with "
+                f"{domain.bit_depth} bits each; {fitting} does."
+            )
         taken: dict[Path, str] = {}
         jobs = []
         for entry in self.entries:
@@ -241,7 +246,8 @@ class _Targets:
         name = PurePosixPath(entry.name)
         suffix = _suffix(name, self.format)
         if self.format == "same":
-            suffix = fitting_suffix(suffix, domain.channels, domain.bit_depth)
+            lossy = domain.kind == "labels" and SAVED_AS.get(suffix) == "JPEG"  # which would blend values
+            suffix = ".png" if lossy else fitting_suffix(suffix, domain.channels, domain.bit_depth)
         return self.output / (name if suffix == name.suffix.lower() else name.with_suffix(suffix))
 
 
@@ -258,7 +264,7 @@ def _suffix(name: PurePosixPath | Path, format: Format) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A decoded input: (C, H, W) float32 in [-1, 1], padded right and below; height and width are without that."""
+    """A decoded input: (C, H, W), padded right and below; height and width are without that."""
 
     job: _Job
     pixels: Tensor
@@ -283,17 +289,22 @@ class _Reader:
         image = decode(entry.read(), entry.origin)
         height, width = image.shape[1:]
         halved = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
-        image = self.as_input(cut(image, self.half if halved else None), entry)
+        image = self.as_input.prepared(cut(image, self.half if halved else None), entry)
         return _Picture(job, pad(image, self.stride), image.shape[1], image.shape[2], halved)
 
     def notes(self, tally: _Tally) -> tuple[str, ...]:
         """What the user should know of how files were read."""
-        if not tally.halved or self.forced:
-            return ()
-        return (
-            f"Of {tally.halved:,} side-by-side images only the {self.half} half was translated, which the model "
-            "learned from; --side whole takes all of it.",
-        )
+        notes = []
+        if tally.halved and not self.forced:
+            notes.append(
+                f"Of {tally.halved:,} side-by-side images only the {self.half} half was translated, which the model "
+                "learned from; --side whole takes all of it."
+            )
+        if tally.failed and self.domain.synthesis and not self.as_input.degrading:
+            notes.append(
+                f"This model takes images that {self.domain.synthesis} was applied to; --degrade applies it to others."
+            )
+        return tuple(notes)
 
 
 def _ahead(
@@ -338,7 +349,7 @@ def _batches(pictures: Iterable[_Picture], size: int, groups: int = 4) -> Iterat
 
 
 def _translated(
-    translator: Translator, batches: Iterable[list[_Picture]], to: str, seed: int, tally: _Tally
+    translator: Translator, reader: _Reader, batches: Iterable[list[_Picture]], to: str, seed: int, tally: _Tally
 ) -> Iterator[tuple[_Job, Tensor]]:
     """Each image's translation, (C, H, W) on the CPU, in its domain's depth.
 
@@ -346,20 +357,21 @@ def _translated(
     """
     for batch in batches:
         try:
-            yield from _translate(translator, batch, to, seed, tally)
+            yield from _translate(translator, reader, batch, to, seed, tally)
         except TranslateError:
             raise  # the model's fault, not a file's
         except Exception as error:  # a network may raise anything, and may run out of memory
             if len(batch) == 1:
                 tally.fail(batch[0].job.entry, error)
             else:
-                yield from _translated(translator, ([picture] for picture in batch), to, seed, tally)
+                yield from _translated(translator, reader, ([picture] for picture in batch), to, seed, tally)
 
 
 def _translate(
-    translator: Translator, batch: list[_Picture], to: str, seed: int, tally: _Tally
+    translator: Translator, reader: _Reader, batch: list[_Picture], to: str, seed: int, tally: _Tally
 ) -> list[tuple[_Job, Tensor]]:
-    images = torch.stack([picture.pixels for picture in batch])  # (N, C, H, W)
+    pixels = torch.stack([picture.pixels for picture in batch]).to(translator.device)  # (N, C, H, W)
+    images = reader.as_input.as_float(pixels)
     results = translator(images, to=to, seed=seed, names=[picture.job.entry.name for picture in batch])
     finite = results.isfinite().flatten(1).all(1).tolist()
     domain = translator.model.spec[to]
@@ -395,12 +407,3 @@ def _write_one(result: tuple[_Job, Tensor]) -> None:
     job, image = result
     job.target.parent.mkdir(parents=True, exist_ok=True)
     save(image, job.target)
-
-
-def _progress(total: int, tally: _Tally) -> Progress:
-    """A bar on a terminal, and nothing otherwise."""
-    columns = (TextColumn("translating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    task = progress.add_task("translating", total=total)
-    tally.advance = lambda: progress.advance(task)
-    return progress

@@ -26,6 +26,7 @@ from translate.errors import CheckpointError, PluginError, UsageError
 from translate.files import replace_file
 from translate.model import Model
 from translate.players import Discriminators
+from translate.wording import some
 
 FORMAT = 1
 KEY = "translate"
@@ -183,7 +184,7 @@ def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mappi
     wanted = model.state_dict(keep_vars=True)
     unexpected = [name for name in tensors if name not in wanted]
     if unexpected:
-        raise CheckpointError(f"{path} holds {_some(unexpected)}, unknown to the model. {_versions(manifest)}")
+        raise CheckpointError(f"{path} holds {some(unexpected)}, unknown to the model. {_versions(manifest)}")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(
@@ -196,7 +197,7 @@ def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mappi
         name for name, tensor in wanted.items() if id(tensor) not in present and not name.startswith(training_only)
     ]
     if missing:
-        raise CheckpointError(f"{path} lacks {_some(missing)}. {_versions(manifest)}")
+        raise CheckpointError(f"{path} lacks {some(missing)}. {_versions(manifest)}")
 
 
 def _training_only(model: Model[Any]) -> Iterator[str]:
@@ -206,8 +207,3 @@ def _training_only(model: Model[Any]) -> Iterator[str]:
     for name, module in model.named_modules(remove_duplicate=False):
         if id(module) in owned:
             yield f"{name}."
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + rest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from translate.applying.folder import WORKERS
 from translate.applying.sampler import Sampler, in_turn, sheet
+from translate.bars import bar
 from translate.data import images as pictures
 from translate.data import writers
 from translate.errors import CheckpointError, UsageError, did_you_mean
@@ -137,7 +135,10 @@ def _jobs(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], folder:
         if Path(name).name != name or name in ("", "..") or "\0" in name:
             raise CheckpointError(f"The model has a class {name!r}, which cannot be the name of a folder of samples.")
     turn = in_turn(sampler, len(seeds), labels)
-    names = [f"{seed:06d}.{format}" for seed in seeds]
+    suffix, domain = f".{format}", sampler.domain
+    if format == "png":  # nobody asked for another one
+        suffix = writers.fitting_suffix(suffix, domain.channels, domain.bit_depth)
+    names = [f"{seed:06d}{suffix}" for seed in seeds]
     if turn is None:
         return [_Job(seed, None, folder / name) for seed, name in zip(seeds, names, strict=True)]
     return [
@@ -150,22 +151,21 @@ def _fill(sampler: Sampler, jobs: Sequence[_Job], truncation: float) -> None:
 
     Raises CheckpointError if the disk is full or the folder cannot be written to; the files that are there are whole.
     """
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-    task = progress.add_task("sampling", total=len(jobs))
     written: Iterator[None] = iter(())
-    with progress, ThreadPoolExecutor(WORKERS) as pool:
+    with bar("sampling", len(jobs)) as advance, ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(jobs), sampler.batch):
             part = jobs[start : start + sampler.batch]
             labels = [job.label for job in part if job.label is not None] or None
-            pixels = pictures.as_uint8(sampler([job.seed for job in part], labels, truncation)).cpu()
-            progress.advance(task, len(list(written)))  # of the batch before; raises what a thread raised
+            images, domain = sampler([job.seed for job in part], labels, truncation), sampler.domain
+            pixels = pictures.as_pixels(images, domain.bit_depth, domain.value_range).cpu()
+            for _ in written:  # of the batch before; raises what a thread raised
+                advance()
             written = pool.map(_write, pixels, [job.path for job in part])
         list(written)
 
 
 def _write(image: Tensor | Sequence[Tensor], path: Path) -> None:
-    """Write an image, uint8 (C, H, W), or an animation of them, whole or not at all. Raises CheckpointError."""
+    """Write an image (C, H, W), or an animation of them, whole or not at all. Raises CheckpointError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(image, Tensor):

@@ -55,7 +55,9 @@ def get(
     known = offered()
     for name in names:
         if name not in known:
-            raise UsageError(f"There is no data set {name!r}. {did_you_mean(name, known)}")
+            owners = [dataset.name for dataset in known.values() if name in dataset.domains]
+            hint = f"It is a domain of {' and of '.join(owners)}." if owners else did_you_mean(name, known)
+            raise UsageError(f"There is no data set {name!r}. {hint}")
     for name in names:
         dataset = known[name]
         if not dataset.folder.is_dir():

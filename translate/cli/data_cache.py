@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from translate.cli.show import AsJson, as_json, table
+from translate.wording import counted, readable
 
 
 def cache(
@@ -20,18 +20,18 @@ def cache(
 
     Downloaded data sets are not among them: `translate data list` names those.
     """
+    from translate.data.store import clear as delete
     from translate.data.store import kept
 
     stores = kept()
     if clear:
-        for store in stores:
-            shutil.rmtree(store.path)
+        delete()
     if json:
         as_json([{**dataclasses.asdict(store), "path": str(store.path)} for store in stores])
         return
-    total = f"{sum(store.nbytes for store in stores) / 1e9:.2f} GB"
+    total = readable(sum(store.nbytes for store in stores))
     if clear:
-        print(f"Deleted {len(stores)} stores of decoded images, {total}.")
+        print(f"Deleted {counted(len(stores), 'store')} of decoded images, {total}.")
     elif not stores:
         print("No decoded images are kept on disk.")
     else:
@@ -39,7 +39,7 @@ def cache(
             (
                 store.title,
                 f"{store.images:,}",
-                f"{store.nbytes / 1e9:.2f} GB",
+                readable(store.nbytes),
                 datetime.fromtimestamp(store.used).strftime("%Y-%m-%d %H:%M"),
             )
             for store in stores

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from translate.bars import bar
 from translate.cli.show import AsJson, as_json, table
-from translate.errors import UsageError
+from translate.errors import DataError, UsageError
+from translate.wording import counted, readable
 
 if TYPE_CHECKING:
-    from translate.data.checking import Finding, Report, Split
+    from translate.data.checking import Report, Summary
+    from translate.data.findings import Finding
 
 NAMED = 3  # files that are named on the terminal; --json has them all
 
@@ -41,10 +42,13 @@ def check(
 
     _check_sheet(sheet, paths)
     found = inspecting.find(paths)
-    with _progress(found.count()) as advance:
+    with bar("decoding", found.count()) as advance:
         report = checking.check(found, advance)
     if sheet:
-        save(checking.contact_sheet(found), sheet)
+        try:
+            save(checking.contact_sheet(found), sheet)
+        except OSError as error:
+            raise DataError(f"The contact sheet {sheet} could not be written: {error.strerror or error}.") from error
     if json:
         as_json(dataclasses.asdict(report))
     else:
@@ -66,19 +70,6 @@ def _check_sheet(sheet: Path | None, paths: list[str]) -> None:
             raise UsageError(f"--sheet {sheet} would become one of the images in {path}; write it elsewhere.")
 
 
-@contextmanager
-def _progress(files: int) -> Iterator[Callable[[], None]]:
-    """A function to call after each file, from any thread; on a terminal it moves a bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("decoding"), MofNCompleteColumn(), BarColumn(30), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=files)
-        yield lambda: progress.advance(task)
-
-
 def _show(report: Report, sheet: Path | None) -> None:
     print(f"{' and '.join(report.paths)}: {report.layout}{_pairs(report)}\n")
     columns = ("domain", "in", "images", "size", "mode", "pixels", "files")
@@ -95,9 +86,9 @@ def _show(report: Report, sheet: Path | None) -> None:
     print(f"\nTo train on it\n  {report.fit.command}")
     if report.fit.suggestions:
         print(f"  suggested: {' '.join(report.fit.suggestions)}")
-    print(f"  decoded, the training images take {_bytes(report.fit.decoded_bytes)} at --size 256")
+    print(f"  decoded, the training images take {readable(report.fit.decoded_bytes)} at --size 256")
     written = f"contact sheet in {sheet}" if sheet else "no contact sheet (--sheet FILE.png writes one)"
-    print(f"\n{_count(report.problems, 'problem')}, {_count(report.remarks, 'remark')}, {written}")
+    print(f"\n{counted(len(report.problems), 'problem')}, {counted(len(report.remarks), 'remark')}, {written}")
 
 
 def _tell(finding: Finding) -> None:
@@ -116,7 +107,7 @@ def _pairs(report: Report) -> str:
     return f"; {report.pairs:,} pairs{how} to train on" if report.pairs else "; no pairs by name"
 
 
-def _row(split: Split) -> tuple[str, ...]:
+def _row(split: Summary) -> tuple[str, ...]:
     return (
         f"{split.domain}, {'held out' if split.held_out else 'train'}",
         split.location,
@@ -124,11 +115,11 @@ def _row(split: Split) -> tuple[str, ...]:
         _sizes(split),
         f"{' / '.join(split.modes)}, {' / '.join(split.bit_depths)}{_values(split)}" if split.images else "-",
         f"{split.pixels / 1e6:,.1f} M",
-        "same" if split.part == "right" else _bytes(split.bytes),
+        "same" if split.part == "right" else readable(split.bytes),
     )
 
 
-def _sizes(split: Split) -> str:
+def _sizes(split: Summary) -> str:
     """One size, or the most frequent and the two extremes."""
     if not split.sizes:
         return "-"
@@ -144,18 +135,7 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def _values(split: Split) -> str:
+def _values(split: Summary) -> str:
     """The values that deep images reach."""
     deep = split.values and set(split.bit_depths) != {"8 bit"}
     return f", {split.values[0]:,.6g} to {split.values[1]:,.6g}" if deep and split.values else ""
-
-
-def _bytes(count: int) -> str:
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count / 1e3:.1f} kB"
-
-
-def _count(things: Sequence[object], noun: str) -> str:
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

@@ -1,14 +1,37 @@
-"""Files -> decoded images -> batches on the device.
+"""Files -> decoded images -> batches on the device. In reading order:
 
-    options     what the user may say about the data: flags
-    domains     what a model needs to see, and how a domain is described to it
-    sources     a folder, an archive or one file, as an ordered list of entries
-    datasets    domains that plugins offer by name, made once into a cache folder
-    layouts     which entries belong to which domain: recognised, never asked for
-    images      bytes <-> uint8 tensors
-    store       every image decoded once into one resident uint8 tensor
-    sampling    which image comes when, and with which crop and flip: pure functions of the seed
-    loading     START HERE: all of it together, `open_training_data` and `TrainingData.batch(step)`
+    options       what the user may say about the data: flags
+    domains       what a model needs to see, and how a domain is described to it
+    loading       START HERE: all of it together, `open_training_data`
+
+    Which files there are
+    sources       a folder, an archive read in place, or one file, as an ordered list of entries
+    cards         public data sets: where they are, what may be done with them, whom to cite
+    downloads     one file from the net, which breaks off and goes on, checked before use
+    unpacking     from a data set's archives to folders of images
+    datasets      domains that have names, made once in the cache folder: `resolve`
+    pairs         which images belong together: by name, or by a list
+    sides         what is at a place that the user named: one domain, or two
+    layouts       which entries belong to which domain: recognised, never asked for
+
+    From files to pixels, and back
+    images        operations on images as tensors
+    readers       bytes -> tensors
+    writers       tensors -> files, complete or absent
+    preparing     from a file's pixels to those that a domain has
+
+    From pixels to batches
+    store         every image decoded once: on the device, in memory, or in a mapped file
+    sampling      which image comes when: pure functions of the seed
+    views         which part of it is seen, turned how
+    augmentation  what else `--augment` does to it: albumentations by threads, kornia on the device
+    synthesis     degraded images made from good ones: "gray(b)"
+    batches       `TrainingData.batch(step)`
+
+    `translate data check`
+    inspecting    every image decoded once, and a few numbers of it kept
+    findings      what is wrong with them, or may not be meant so
+    checking      the report, and a contact sheet
 
 This file imports nothing, so that the command line can build its flags from `options` without torch.
 """

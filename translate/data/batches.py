@@ -31,6 +31,7 @@ from translate.data.store import Store
 from translate.data.synthesis import Synthesis
 from translate.data.views import View, cut_out, cut_to_floats, views
 from translate.errors import DataError
+from translate.wording import some
 
 T = TypeVar("T")
 
@@ -200,6 +201,7 @@ class TrainingData:
             yield [i for i, each in enumerate(streams) if each == stream]
 
     def _augmented_on_host(self, pixels: list[Tensor], step: int) -> list[Tensor]:
+        pixels = [each.cpu() for each in pixels]
         for group in self._groups():
             kinds = [self._drawn[i].stored.kind for i in group]
             ranges = [self._drawn[i].stored.value_range for i in group]
@@ -240,17 +242,19 @@ class TrainingData:
         held-out images correspond do so too. Files that cannot be read are passed over. Decodes at every call.
         """
         rows: list[list[Tensor]] = []
+        reasons: list[str] = []
         labels: list[int] = []
         for entries in self._held_out_rows(n):
             try:
                 rows.append([self._held_out_image(*pair) for pair in zip(self._columns, entries, strict=True)])
-            except DataError:
+            except DataError as error:
+                reasons.append(str(error))
                 continue
             labels.append(self._columns[0].domain.label(entries[0]))
             if len(rows) == n:
                 break
         if not rows:
-            raise DataError("None of the held-out images can be read.")
+            raise DataError(f"None of the held-out images can be read: {some(reasons, '; ')}.")
         tensors = [self._to_device(torch.stack(images)) for images in zip(*rows, strict=True)]
         if isinstance(self._needs, Labelled):
             tensors.append(self._to_device(torch.tensor(labels)))

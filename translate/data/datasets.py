@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from translate.data.cards import Card, cards
 from translate.data.domains import Part
 from translate.data.sources import Source, open_source
 from translate.errors import DataError, PluginError, TranslateError, did_you_mean
+from translate.wording import readable
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ def resolve(text: str) -> Resolved:
 
     A set that has to be downloaded is, once the user at the terminal agrees; DataError without a terminal.
     """
-    path = Path(text).expanduser()
-    if path.exists():
+    if not text:
+        raise DataError("An empty text is given for a folder; name one, or write . for the current folder.")
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):  # Path's own methods raise errors for some texts
         source = open_source(path)
         return Resolved(source, None, source.title)
     known = offered()
@@ -95,7 +98,7 @@ def resolve(text: str) -> Resolved:
 
 def two_domains(text: str) -> tuple[str, str] | None:
     """The words for `--a` and `--b` that `--data TEXT` stands for, if it names a data set; an existing path wins."""
-    dataset = None if Path(text).expanduser().exists() else offered().get(text)
+    dataset = None if os.path.exists(os.path.expanduser(text)) else offered().get(text)
     if dataset is None:
         return None
     if len(dataset.domains) < 2:
@@ -105,8 +108,15 @@ def two_domains(text: str) -> tuple[str, str] | None:
 
 
 def prepared(dataset: Dataset) -> Path:
-    """The data set's folder, made if it is not there; while one process makes it, others wait."""
-    final = dataset.folder
+    """The data set's folder, made if it is not there."""
+    return made_once(dataset.folder, partial(_prepare, dataset))
+
+
+def made_once(final: Path, make: Callable[[Path], None]) -> Path:
+    """A folder in the cache, complete or absent, filled if it is not there; while one process does it, others wait.
+
+    make: fills the empty folder that it is given. Raises DataError if that cannot be written, and what `make` raises.
+    """
     if final.is_dir():
         return final
     temporary = final.with_name(f".{final.name}.part")
@@ -118,7 +128,7 @@ def prepared(dataset: Dataset) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
             temporary.mkdir()
             try:
-                _prepare(dataset, temporary)
+                make(temporary)
                 temporary.rename(final)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -170,7 +180,7 @@ def describe(dataset: Dataset) -> str:
 
 def size_of(dataset: Dataset, *, ask: bool = False) -> str:
     """The size of the download for people; a dash if there is none. ask: the server, if the card does not know."""
-    from translate.data.downloads import readable, remote_size
+    from translate.data.downloads import remote_size
 
     if dataset.card is None:
         return "-"
@@ -218,7 +228,7 @@ def _resolved(dataset: Dataset, domain: str) -> Resolved:
 
 def _from_downloads(card: Card, folder: Path) -> None:
     """Fetch a card's files and unpack them; files that were downloaded are removed after that."""
-    from translate.data.downloads import download, readable, remember, require_space
+    from translate.data.downloads import download, remember, require_space
     from translate.data.unpacking import unpack
 
     downloads = from_card(card).downloads
@@ -278,11 +288,9 @@ def _alone(final: Path) -> Iterator[None]:
 
 
 def _unknown(text: str, path: Path, known: dict[str, Dataset]) -> DataError:
-    beside = (
-        {}
-        if not path.parent.is_dir()
-        else {other.name: str(path.parent / other.name) for other in path.parent.iterdir()}
-    )
+    beside: list[str] = []
+    with suppress(OSError, ValueError):
+        beside = os.listdir(path.parent)
     names = {domain for dataset in known.values() for domain in dataset.domains}
     near = did_you_mean(path.name, [*beside, *names])
     hint = near if near.startswith("Did") else f"Domains offered by name: {', '.join(sorted(names)) or 'none'}."

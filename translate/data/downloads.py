@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 
 from translate.data.cards import File
 from translate.errors import DataError
+from translate.wording import readable
 
 WAITS = (1.0, 3.0, 9.0)  # seconds before each further attempt at the same url
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 2**20
 MAX_BYTES = 64 * 2**30  # of a file whose size nobody states
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
-_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 class TransferError(Exception):
@@ -115,14 +115,6 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def readable(count: int) -> str:
-    """Bytes for people: 117 MB, 2.1 GB."""
-    for unit, size in _UNITS:
-        if count >= size:
-            return f"{count / size:.{0 if count >= 10 * size else 1}f} {unit}"
-    return f"{count} bytes"
-
-
 @contextmanager
 def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
     """Inside, a terminal shows a bar of bytes, which the function moves on; elsewhere the title is one line."""
@@ -134,7 +126,7 @@ def progress(title: str, total: int | None, done: int = 0) -> Iterator[Callable[
         print(title, file=sys.stderr)
         yield lambda amount: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(30), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, completed=done)
         yield lambda amount: bar.advance(task, amount)
@@ -236,7 +228,7 @@ def _explained(error: Exception) -> TransferError:
     """A network error in words; what is no matter of chance is not tried again."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, socket.gaierror):
-        return TransferError("the host is not found; is this machine connected to the internet?")
+        return TransferError("the host is not found; this machine may not be connected to the internet")
     if isinstance(reason, ConnectionRefusedError):
         return TransferError("the server refuses the connection")
     if isinstance(reason, TimeoutError):

@@ -7,7 +7,7 @@ any other number of bands. torch has few operations on uint16: its values are co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy
@@ -63,6 +63,15 @@ def upright(image: Tensor, orientation: int) -> Tensor:
     return image.flip(axes) if axes else image
 
 
+def common_channels(found: Collection[int], keep_alpha: bool = False) -> int:
+    """The channels of a domain whose files have so many: the most bands; or else grey, RGB, or RGB and kept alpha."""
+    if max(found, default=0) > 4:
+        return max(found)
+    if keep_alpha and not {2, 4}.isdisjoint(found):
+        return 4
+    return 1 if {3, 4}.isdisjoint(found) else 3
+
+
 def match(image: Tensor, channels: int, bit_depth: int, background: str, name: str) -> Tensor:
     """A decoded image as its domain has them: so many channels of so many bits, if nothing is lost by it.
 
@@ -104,8 +113,9 @@ def match_channels(image: Tensor, channels: int, name: str) -> Tensor:
             alpha = None
         if len(colour) == channels and (alpha is None or (opaque is not None and bool((alpha == opaque).all()))):
             return colour
+    verb = "is" if channels == 1 else "are"
     raise DataError(
-        f"{name} has {len(image)} {_described(len(image))}, but {channels} {_described(channels)} are expected, "
+        f"{name} has {len(image)} {_described(len(image))}, but {channels} {_described(channels)} {verb} expected, "
         "and converting it would lose information."
     )
 
@@ -150,7 +160,7 @@ def resize(image: Tensor, height: int, width: int, nearest: bool = False) -> Ten
     if nearest:
         rows, columns = (_nearest(old, new) for old, new in zip(image.shape[1:], (height, width), strict=True))
         return image[:, rows[:, None], columns]
-    if image.dtype == torch.uint8 and len(image) in MODES:
+    if image.dtype == torch.uint8 and len(image) in MODES and image.device.type == "cpu":
         return from_pillow(to_pillow(image).resize((width, height), Image.Resampling.BICUBIC))
     values, top = image.to(torch.float32), _TOP.get(image.dtype)
     weighted = top is not None and len(image) in (2, 4)

@@ -26,6 +26,7 @@ from translate.data.sources import Entry, in_parallel
 from translate.errors import DataError, UsageError
 
 LARGEST = {8: 255.0, 16: 65535.0}
+MODES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
 _THUMBNAIL = 128
 _MEASURED = 2**16  # pixels of an image
 
@@ -48,9 +49,19 @@ class Seen(NamedTuple):
     high: float
     transparent: bool
 
+    @property
+    def mode(self) -> str:
+        """What its channels are, in words."""
+        return MODES.get(self.channels, f"{self.channels} channels")
+
+    @property
+    def depth(self) -> str:
+        """How its values are kept, in words."""
+        return "32-bit float" if self.bits == 32 else f"{self.bits} bit"
+
 
 @dataclass
-class Side:
+class Split:
     """One domain's training files, or its held-out ones, and what was seen in those that can be read."""
 
     domain: Domain
@@ -80,25 +91,33 @@ class Found:
         relative = os.path.relpath(os.path.abspath(name), self.folder)
         return relative + "/" if name.endswith("/") else relative
 
+    @property
+    def paired(self) -> str:
+        """What tells which images belong together; empty if nothing does."""
+        if not self.pairs:
+            return ""
+        domain = self.pairs[0]
+        return "side by side" if domain.part else "by a list" if domain.train[0].pair else "by name"
+
     def count(self) -> int:
         """The files that `look` decodes."""
         return len({entry for domain in self.layout.domains for entry in (*domain.train, *domain.held_out)})
 
-    def look(self, advance: Callable[[], None]) -> tuple[list[Side], dict[str, str]]:
+    def look(self, advance: Callable[[], object]) -> tuple[list[Split], dict[str, str]]:
         """Decodes each file once, with all cores: what was seen, training images first, and why files cannot be read.
 
         advance: called after each file, from any thread.
         """
         domains = self.layout.domains
-        sides = [Side(domain, False, domain.train) for domain in domains]
-        sides += [Side(domain, True, domain.held_out) for domain in domains if domain.held_out]
-        wanted: dict[Entry, list[Side]] = defaultdict(list)
-        for side in sides:
-            for entry in side.entries:
-                wanted[entry].append(side)
+        splits = [Split(domain, False, domain.train) for domain in domains]
+        splits += [Split(domain, True, domain.held_out) for domain in domains if domain.held_out]
+        wanted: dict[Entry, list[Split]] = defaultdict(list)
+        for split in splits:
+            for entry in split.entries:
+                wanted[entry].append(split)
 
         def work(entry: Entry) -> list[Seen] | str:
-            result = _seen(entry, self.shown(entry.origin), [side.domain.part for side in wanted[entry]])
+            result = _seen(entry, self.shown(entry.origin), [split.domain.part for split in wanted[entry]])
             advance()
             return result
 
@@ -107,9 +126,9 @@ class Found:
             if isinstance(result, str):
                 failures[self.shown(entry.origin)] = result
             else:
-                for side, image in zip(wanted[entry], result, strict=True):
-                    side.images.append(image)
-        return sides, failures
+                for split, image in zip(wanted[entry], result, strict=True):
+                    split.images.append(image)
+        return splits, failures
 
 
 def find(paths: Sequence[str]) -> Found:
@@ -129,7 +148,10 @@ def find(paths: Sequence[str]) -> Found:
         if len(paths) == 2:
             raise
         refused, options = str(error), DataOptions.model_validate({"images": paths[0]})
-        layout = recognise(Labelled(optional=True), options)
+        try:
+            layout = recognise(Labelled(optional=True), options)
+        except DataError:
+            raise error from None  # what is wrong with a list or a data set, of which one domain is no part
     else:
         try:
             pairs = recognise(Paired(), options).domains

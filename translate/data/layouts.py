@@ -23,10 +23,12 @@ from typing import NamedTuple
 
 from translate.data.domains import Labelled, Needs, Paired, Part
 from translate.data.options import DataOptions
-from translate.data.pairs import counted, matched, some
+from translate.data.pairs import matched
 from translate.data.sides import Side, check_images, held_out_given, one_side, sharing_files, two_sides
 from translate.data.sources import Entry
+from translate.data.synthesis import parse
 from translate.errors import DataError, UsageError
+from translate.wording import counted, some
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,6 @@ def _check_flags(needs: Needs, options: DataOptions) -> None:
 
 def _synthesised(needs: Needs, options: DataOptions) -> _Made | None:
     """Which domain is made from the other one, if one is. Raises UsageError if it has nothing to be made from."""
-    from translate.data.synthesis import parse
-
     flags = {"--a": options.a, "--b": options.b} if len(needs.names) == 2 else {"--images": options.images}
     found = []
     for place, (flag, text) in enumerate(flags.items()):

@@ -15,9 +15,10 @@ import torch
 
 from translate.data.augmentation import parse
 from translate.data.batches import Column, TrainingData
-from translate.data.domains import Depth, DomainSpec, Labelled, Needs, Paired
+from translate.data.domains import Depth, DomainSpec, Needs, Paired, Unpaired
+from translate.data.images import common_channels
 from translate.data.layouts import Domain, Layout, recognise
-from translate.data.options import DataOptions
+from translate.data.options import DataOptions, suggested_range
 from translate.data.preparing import Shape, half_of, stored_shape
 from translate.data.readers import Header, Opened, open_image, read_header
 from translate.data.sources import Entry, in_parallel
@@ -25,6 +26,7 @@ from translate.data.store import Plan, available_memory, choose, fill
 from translate.data.synthesis import parse as parse_synthesis
 from translate.device import keep_freed_memory
 from translate.errors import DataError, UsageError
+from translate.wording import counted, readable, some
 
 
 def open_training_data(
@@ -46,6 +48,24 @@ def open_training_data(
         plans.append((_plan(domains, options, notes, like), domains))
     num_bytes = sum(plan.nbytes for plan, _ in plans)
     place = choose(options.store, num_bytes, device, options.memory_budget)
+    found = _columns(needs, options, plans, place, device, notes)
+    made = {domain.name: _synthesised(domain, found, needs) for domain in layout.domains if domain.synthesis}
+    columns = [(found | made)[domain.name] for domain in layout.domains]
+    notes += _place_notes(place, num_bytes, device)
+    data = TrainingData(needs, options, replace(layout, notes=tuple(notes)), columns, device, place, share)
+    _check_shapes(columns, data, options)
+    return data
+
+
+def _columns(
+    needs: Needs,
+    options: DataOptions,
+    plans: Sequence[tuple[Plan, list[Domain]]],
+    place: str,
+    device: torch.device,
+    notes: list[str],
+) -> dict[str, Column]:
+    """The domains that have images of their own, decoded, without the files that fail; pairs fail together."""
     columns: dict[str, Column] = {}
     failures: dict[str, set[int]] = {}
     for plan, domains in plans:
@@ -53,21 +73,13 @@ def open_training_data(
         _check_failures(domains[0].location, len(plan.entries), filled.failures, notes)
         for i, domain in enumerate(domains):
             spec = _with_range(plan.specs[i], filled.extremes[i], options, notes)
-            stream = "" if isinstance(needs, Paired | Labelled) or len(needs.names) == 1 else domain.name
+            stream = domain.name if isinstance(needs, Unpaired) else ""
             labels = torch.tensor([domain.label(entry) for entry in plan.entries])
             columns[domain.name] = Column(domain, spec, spec, filled.stores[i], domain.train, labels, stream, None)
             failures[domain.name] = set(filled.failures)
-    for domain in layout.domains:
-        if domain.synthesis:
-            columns[domain.name] = _synthesised(domain, columns, needs)
-            failures[domain.name] = failures[columns[domain.name].stored.name]
     if isinstance(needs, Paired):
         failures = dict.fromkeys(failures, set().union(*failures.values()))
-    ready = [_without(columns[domain.name], failures[domain.name], options) for domain in layout.domains]
-    notes += _place_notes(place, num_bytes, device)
-    data = TrainingData(needs, options, replace(layout, notes=tuple(notes)), ready, device, place, share)
-    _check_shapes(ready, data, options)
-    return data
+    return {name: _without(column, failures[name], options) for name, column in columns.items()}
 
 
 def _check_words(layout: Layout, options: DataOptions) -> None:
@@ -134,17 +146,11 @@ def _scan(entries: Sequence[Entry]) -> tuple[list[Header | None], dict[int, Open
 def _spec(domain: Domain, headers: Sequence[Header | None], options: DataOptions) -> DomainSpec:
     """What the model is told of a domain, but for the range of its values."""
     found = [header for header in headers if header]
-    channels = {header.channels for header in found}
-    count = 3 if channels & {3, 4} else 1
-    if max(channels, default=3) > 4:
-        count = max(channels)
-    elif options.background == "keep" and channels & {2, 4}:
-        count = 4
     return DomainSpec(
         name=domain.name,
         title=domain.title,
         kind="labels" if domain.name in options.label_domains else "images",
-        channels=count,
+        channels=common_channels({header.channels for header in found}, options.background == "keep"),
         size=options.size,
         bit_depth=cast(Depth, max((header.bits for header in found), default=8)),
         background=options.background,
@@ -160,18 +166,20 @@ def _note_headers(
     transparent = sum(header.channels in (2, 4) for header in headers)
     if transparent and options.background != "keep":
         notes.append(
-            f"{transparent:,} images in {location} have an alpha channel: what is transparent is laid on "
+            f"{counted(transparent, 'image')} in {location} with an alpha channel: what is transparent is laid on "
             f"{options.background} (--background keep keeps it as a fourth channel)."
         )
     small = sum(min(half_of((header.height, header.width), spec)) < options.size for header in headers)
     if small and options.preprocess in ("crop", "scale-width"):
-        notes.append(f"{small:,} images in {location} are smaller than --size {options.size} and may be enlarged.")
+        notes.append(f"{counted(small, 'image')} in {location} smaller than --size {options.size} may be enlarged.")
 
 
 def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOptions, notes: list[str]) -> DomainSpec:
     """The domain with the values that become -1 and 1."""
     low, high = extremes
     if spec.bit_depth == 8:
+        if options.value_range is not None:
+            notes.append(f"--value-range says nothing to the images of domain {spec.name!r}, which have 8 bits.")
         return spec
     if options.value_range is not None:
         asked = tuple(map(float, options.value_range.split(",")))
@@ -185,10 +193,10 @@ def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOp
         if low == high:
             raise DataError(f"All values of domain {spec.name!r} are {low:g}; there is nothing to learn from.")
         return spec.model_copy(update={"value_range": extremes})
-    if high < 2**14:
+    if narrower := suggested_range(high):
         notes.append(
             f"The 16-bit values of domain {spec.name!r} reach from {low:g} to {high:g} of 65535; "
-            f"--value-range 0,{2 ** max(8, int(high).bit_length()) - 1} would use the range that the model has better."
+            f"--value-range {narrower} would use the range that the model has better."
         )
     return spec.model_copy(update={"value_range": (0.0, 65535.0)})
 
@@ -236,29 +244,26 @@ def _check_shapes(columns: Sequence[Column], data: TrainingData, options: DataOp
 def _place_notes(place: str, num_bytes: int, device: torch.device) -> Iterator[str]:
     if place == "disk":
         yield (
-            f"The decoded images ({num_bytes / 1e9:.1f} GB) are kept in the cache folder and read from there; "
+            f"The decoded images ({readable(num_bytes)}) are kept in the cache folder and read from there; "
             "`translate data cache` lists and clears it."
         )
     elif place == "memory" and device.type == "cuda":
-        yield f"The images ({num_bytes / 1e9:.1f} GB) stay in main memory: the device has too little free."
+        yield f"The images ({readable(num_bytes)}) stay in main memory: the device has too little free."
 
 
 def _check_failures(location: str, count: int, failed: dict[int, str], notes: list[str]) -> None:
     """Notes the files that were left out; an error if they are more than half of all."""
     if not failed:
         return
-    reasons = list(failed.values())
-    more = len(reasons) - 3
-    named = "; ".join(reasons[:3]) + (f"; and {more:,} more" if more > 0 else "")
+    named = some(list(failed.values()), "; ")
     if 2 * len(failed) > count:
         raise DataError(f"{len(failed):,} of {count:,} images in {location} cannot be read: {named}.")
     notes.append(f"Left out {len(failed):,} of {count:,} images in {location} that cannot be read: {named}.")
 
 
 def _too_few(domain: Domain, count: int, batch: int) -> DataError:
-    images = "1 image" if count == 1 else f"{count} images"
     left_out = f" that can be used ({len(domain.train)} were found)" if count < len(domain.train) else ""
     return DataError(
-        f"{domain.location} has {images}{left_out} but --batch {batch} needs at least {batch}; "
+        f"{domain.location} has {counted(count, 'image')}{left_out} but --batch {batch} needs at least {batch}; "
         "add images or lower --batch."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal, Self
 
@@ -10,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Preprocess = Literal["resize-and-crop", "scale-width", "scale-short-side", "crop", "none"]
 StoreKind = Literal["auto", "device", "memory", "disk"]
 RESIZED = ("resize-and-crop", "scale-width", "scale-short-side")
+
+
+def suggested_range(high: float) -> str:
+    """The --value-range of as many bits as hold 16-bit values up to this one; empty if they reach far anyway."""
+    return f"0,{2 ** max(8, int(high).bit_length()) - 1}" if high < 2**14 else ""
 
 
 class DataOptions(BaseModel):
@@ -103,8 +109,8 @@ class DataOptions(BaseModel):
                 low, high = map(float, value.split(","))
             except ValueError:
                 raise ValueError(f"{value!r} is no range; write two numbers, as in 0,4095.") from None
-            if not low < high:
-                raise ValueError(f"the range {value!r} is empty; the first number must be the smaller.")
+            if not -math.inf < low < high < math.inf:
+                raise ValueError(f"the range {value!r} is empty or endless; write two numbers, the smaller one first.")
         return value
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from translate.data.readers import image_suffixes
 from translate.data.sources import LIST_SUFFIXES, Entry, Source, file_entry
 from translate.errors import DataError
+from translate.wording import counted, some
 
 HELD_OUT = ("test", "val", "valid", "validation")
 _SEPARATORS = ("\t", ",", ";", " ")
@@ -91,17 +92,6 @@ def read_list_inside(source: Source, file: Entry, notes: list[str]) -> Listed:
         )
 
     return _read(file, find, notes)
-
-
-def counted(number: int, noun: str) -> str:
-    """As in "1,200 images" and "1 image"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def some(names: Sequence[str], separator: str = ", ") -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - 3
-    return separator.join(names[:3]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, ...], Entry]:
@@ -214,7 +204,7 @@ def _titles(file: Entry) -> tuple[tuple[str, str], Iterator[tuple[int, list[str]
     title = PurePosixPath(file.name).stem
     titles = (f"{title}, first", f"{title}, second")
     has_titles = not any(letter in lines[0][1] for letter in _MARKS)
-    separator = _separator(lines[min(len(lines) - 1, int(has_titles))][1])
+    separator = _separator([line for _, line in lines[int(has_titles) :]] or [lines[0][1]])
     if has_titles:
         named = _cells(lines.pop(0)[1], separator)
         titles = (named[0], named[1]) if len(named) in (2, 3) else titles
@@ -231,12 +221,13 @@ def _lines(file: Entry) -> list[tuple[int, str]]:
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
 
 
-def _separator(line: str) -> str:
-    """The separator that makes two or three columns of a line, or else most of them."""
-    counts = {separator: len(_cells(line, separator)) for separator in _SEPARATORS}
-    return next(
-        (separator for separator in _SEPARATORS if counts[separator] in (2, 3)), max(counts, key=counts.__getitem__)
-    )
+def _separator(lines: Sequence[str]) -> str:
+    """The separator that makes two or three columns of a line, of the first such line, or else most of the first."""
+    for line in lines:
+        for separator in _SEPARATORS:
+            if len(_cells(line, separator)) in (2, 3):
+                return separator
+    return max(_SEPARATORS, key=lambda separator: len(_cells(lines[0], separator)))
 
 
 def _cells(line: str, separator: str) -> list[str]:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from translate.data.domains import DomainSpec
-from translate.data.images import as_float, cut, match, resize
+from translate.data.images import as_float, match, resize
 from translate.data.options import DataOptions
 from translate.data.sampling import random_bits
 from translate.data.sources import Entry
 from translate.data.synthesis import parse
-from translate.errors import DataError
 
 Shape = tuple[int, int]
 """Height and width, in pixels."""
 
 
 def as_domain(image: Tensor, spec: DomainSpec, name: str) -> Tensor:
-    """A decoded image with the part, channels and depth that a domain has: (C, H, W) uint8, uint16 or float32.
+    """A decoded image with the channels and depth that a domain has: (C, H, W) uint8, uint16 or float32.
 
-    Raises DataError naming the image if it does not match, or holds values that are not finite.
+    Raises DataError naming the image if it does not match.
     """
-    image = match(cut(image, spec.part), spec.channels, spec.bit_depth, spec.background, name)
-    if image.dtype == torch.float32 and not image.isfinite().all():
-        raise DataError(f"{name}: it holds values that are not finite (NaN or infinite)")
-    return image
+    return match(image, spec.channels, spec.bit_depth, spec.background, name)
 
 
 def resized(image: Tensor, shape: Shape, spec: DomainSpec) -> Tensor:
@@ -78,20 +73,28 @@ class InputReader:
         self.seed = seed
 
     def __call__(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
-        """(C, H, W) uint8, uint16 or float32, halved already -> (C', H', W') float32 in [-1, 1].
+        """`prepared`, as float32 in [-1, 1]."""
+        return self.as_float(self.prepared(image, entry, shape))
+
+    def prepared(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
+        """(C, H, W) uint8, uint16 or float32, halved already -> (C', H', W') as `as_float` wants it.
 
         shape: height and width of the result, by default what comes of the image's own.
         Raises DataError naming the entry if the image does not match the domain.
         """
-        image = as_domain(image, self.spec.model_copy(update={"part": None}), entry.origin)
+        image = as_domain(image, self.spec, entry.origin)
         scale = self.synthesis.scale if self.synthesis and not self.degrading else 1
         if shape is not None:
             image = resized(image, (-(-shape[0] // scale), -(-shape[1] // scale)), self.spec)
-        floats = as_float(image, self.spec.value_range)
         if self.synthesis is None:
-            return floats
+            return image
+        floats = as_float(image, self.spec.value_range)
         if not self.degrading:
             accepted = self.synthesis.accept(floats)
             return accepted if shape is None else centre(accepted, shape)
         (seed,) = random_bits(1, self.seed, "degraded", entry.name).tolist()
         return self.synthesis(floats[None], [seed])[0]
+
+    def as_float(self, images: Tensor) -> Tensor:
+        """What `prepared` gave, one image or a batch, as float32 in [-1, 1]; where it is small until then."""
+        return images if self.synthesis else as_float(images, self.spec.value_range)

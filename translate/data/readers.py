@@ -40,7 +40,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG200
 _CHANNELS = {mode: channels for channels, mode in MODES.items()}
 _BITS = {torch.uint8: 8, torch.uint16: 16, torch.float32: 32}
 _DEEP_PNG = {"LA;16B": 2, "RGB;16B": 3, "RGBA;16B": 4}  # Pillow's raw modes, which it halves, and their channels
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NEEDS_TIFF = (
     f'a TIFF of a kind that Pillow does not read whole; `pip install "{plugins.DISTRIBUTION}[tiff]"` adds a reader of '
     "such files, if they are called .tif or .tiff"
@@ -155,7 +155,7 @@ def _reported(name: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: not an image of a known format") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{name}: at most {MAX_PIXELS:,} pixels are read ({error})") from error
+        raise DataError(f"{name}: it is too large; at most {MAX_PIXELS:,} pixels are read") from error
     except Exception as error:
         said = error.strerror if isinstance(error, OSError) and error.errno else None
         reason = f"cannot be read ({said})" if said else f"damaged ({str(error) or type(error).__name__})"
@@ -189,6 +189,8 @@ def _as_announced(pixels: Tensor, header: Header, reader: str) -> Tensor:
             f"the reader {reader} gave {pixels.dtype} {tuple(pixels.shape)}, but its header says "
             f"{(channels, height, width)} of {bits} bits"
         )
+    if bits == 32 and not pixels.isfinite().all():
+        raise DataError("values that are no finite numbers (NaN or infinity); replace them first")
     return pixels
 
 
@@ -204,7 +206,7 @@ def _opened(file: IO[bytes]) -> tuple[ImageFile, Header]:
     try:
         image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
-        if start in _TIFF_STARTS:
+        if start in TIFF_STARTS:
             raise DataError(_NEEDS_TIFF) from None
         raise
     width, height = image.size[::-1] if _orientation(image) >= 5 else image.size

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from translate.data.datasets import resolve, two_domains
 from translate.data.domains import Part
 from translate.data.images import is_side_by_side
-from translate.data.pairs import HELD_OUT, Listed, counted, is_list, lists_inside, read_list, read_list_inside, some
+from translate.data.pairs import HELD_OUT, Listed, is_list, lists_inside, read_list, read_list_inside
 from translate.data.readers import Header, image_suffixes, read_header
 from translate.data.sources import Entry, Source, in_parallel, open_source
 from translate.errors import DataError
+from translate.wording import counted, some
 
 _SPLIT = re.compile(r"(train|test|val|valid|validation)(?:[ _-]?(a|b))?", re.IGNORECASE)
 _KNOWN_LAYOUTS = (
@@ -95,7 +96,7 @@ def _in_one_place(text: str, paired: bool, notes: list[str]) -> list[Side]:
     """The two domains that are in one place: a data set's, a list's, or those of a folder or archive."""
     if words := two_domains(text):
         return sharing_files([one_side(word, None, notes) for word in words])
-    if is_list(path := Path(text).expanduser()):
+    if is_list(path := Path(os.path.expanduser(text))):
         return _listed_sides(read_list(path, notes))
     found = resolve(text).train
     source = _unwrapped(found)

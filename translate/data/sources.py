@@ -41,6 +41,7 @@ IMAGE_SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
 LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
+_ARCHIVE_NAME = re.compile(r"\.(zip|tgz|tar(\.\w+)?)$", re.IGNORECASE)
 _READ_ERRORS = (
     *(OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, tarfile.TarError),
     *(ValueError, OverflowError, struct.error),  # of headers that make no sense
@@ -163,6 +164,8 @@ def open_source(path: Path) -> Source:
         raise DataError(f"{path} cannot be read: {_reason(error)}.") from error
     if path.suffix.lower() in LIST_SUFFIXES:
         raise DataError(f"{path} is neither an image nor an archive, by its name; a list of pairs is given as --data.")
+    if _ARCHIVE_NAME.search(path.name):
+        raise DataError(f"{path} is no zip or tar archive, despite its name; it may be incomplete: fetch it again.")
     raise DataError(f"{path} is neither an image, by its name, nor a zip or tar archive.")
 
 
@@ -356,6 +359,8 @@ class _Slices:
         weakref.finalize(self, file.close)
 
     def open(self, offset: int, size: int) -> IO[bytes]:
+        if size > MAX_FILE_BYTES:  # all of it comes into memory, and be it for the header alone
+            raise DataError(f"{size:,} bytes; a file may have {MAX_FILE_BYTES:,}")
         with self._lock:
             self.file.seek(offset)
             return io.BytesIO(self.file.read(max(0, min(size, self._length - offset))))

@@ -11,27 +11,29 @@ import json
 import mmap
 import os
 import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from translate.data.datasets import cache_folder
+from translate.bars import bar
+from translate.data.datasets import cache_folder, made_once
 from translate.data.domains import DomainSpec
+from translate.data.images import cut
 from translate.data.preparing import Shape, as_domain, resized
 from translate.data.readers import Opened, open_image
 from translate.data.sources import Entry, in_parallel
 from translate.errors import DataError
+from translate.wording import readable
 
 DTYPES = {8: torch.uint8, 16: torch.int16, 32: torch.float32}
 """What images of each depth are kept as: 16 bits as they are, under the name of a type that torch can index."""
@@ -40,7 +42,6 @@ MEMORY_SHARE = 0.5
 TOUCHED = 256 * 2**20  # bytes of a mapped file that are held in memory before they are given back
 VERSION = 1  # of what is in the cache folder
 
-Progressing = Callable[[], object]
 Put = Callable[[int, int, Tensor], None]
 
 
@@ -139,7 +140,7 @@ class Plan:
 
     def key(self) -> str:
         """A name for what would be stored: it depends on the files' names, sizes and dates, and on the settings."""
-        files = [(entry.name, entry.size, entry.modified) for entry in self.entries]
+        files = [(os.path.abspath(entry.origin), entry.size, entry.modified) for entry in self.entries]
         specs = [spec.model_dump(mode="json", exclude={"name", "title", "value_range"}) for spec in self.specs]
         about = json.dumps([VERSION, files, specs, self.shapes, dict(self.settings)], sort_keys=True)
         return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:20]
@@ -173,7 +174,7 @@ def choose(kind: str, num_bytes: int, device: torch.device, budget: float | None
         return "device" if num_bytes <= on_device else "memory" if num_bytes <= in_memory else "disk"
     if num_bytes > limit.get(kind, float("inf")):
         raise DataError(
-            f"The images need {num_bytes / 1e9:.1f} GB, and there is room for {limit[kind] / 1e9:.1f} GB with "
+            f"The images need {readable(num_bytes)}, and there is room for {readable(int(limit[kind]))} with "
             f"--store {kind}; use --store disk, lower --load-size or --size, or use fewer images."
         )
     return kind
@@ -224,7 +225,7 @@ def _decode(plan: Plan, put: Put) -> tuple[tuple[tuple[float, float], ...], dict
                 return str(error)
             found = []
             for domain, spec in enumerate(plan.specs):
-                image = as_domain(pixels, spec, entry.origin)
+                image = as_domain(cut(pixels, spec.part), spec, entry.origin)
                 found.append(_extremes(image) if depth > 8 else (0.0, 255.0))  # before resizing overshoots them
                 image = resized(image, plan.shapes[domain][row], spec)
                 put(domain, row, image.view(torch.int16) if image.dtype == torch.uint16 else image)
@@ -232,7 +233,7 @@ def _decode(plan: Plan, put: Put) -> tuple[tuple[tuple[float, float], ...], dict
         finally:
             advance()
 
-    with _watched(plan) as advance:
+    with bar(f"reading {plan.title}", len(plan.entries)) as advance:
         results = in_parallel(work, range(len(plan.entries)))
     failures = {row: result for row, result in enumerate(results) if isinstance(result, str)}
     found = [result for result in results if not isinstance(result, str)]
@@ -262,16 +263,6 @@ def _extremes(image: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@contextmanager
-def _watched(plan: Plan) -> Iterator[Progressing]:
-    """With a bar on a terminal, which goes when all is done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("reading {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(plan.title, total=len(plan.entries))
-        yield lambda: progress.advance(task)
-
-
 # In the cache folder ------------------------------------------------------------------------------------------------
 
 
@@ -298,21 +289,18 @@ def kept() -> list[Kept]:
     return sorted(found, key=lambda each: -each.used)
 
 
+def clear() -> None:
+    """Delete them all, with what killed processes left half-made."""
+    shutil.rmtree(_folder(), ignore_errors=True)
+
+
 def _folder() -> Path:
     return cache_folder() / "stores"
 
 
 def _cached(plan: Plan) -> Filled:
-    """The mapped stores of a plan, made if they are not there. Two processes may do it at once; one of them wins."""
-    final = _folder() / plan.key()
-    if not final.is_dir():
-        try:
-            _build(plan, final)
-        except OSError as error:
-            raise DataError(
-                f"The decoded images could not be kept in {_folder()}: {error.strerror or error}. Make room there, or "
-                "set TRANSLATE_CACHE to another folder."
-            ) from error
+    """The mapped stores of a plan, made if they are not there; of several processes one makes them."""
+    final = made_once(_folder() / plan.key(), partial(_build, plan))
     index = final / "index.safetensors"
     os.utime(index)
     with safe_open(index, "pt") as file:
@@ -327,52 +315,45 @@ def _cached(plan: Plan) -> Filled:
 
 
 def _mapped(path: Path, places: Tensor, channels: int, dtype: torch.dtype) -> Store:
-    """A store over a file. The mapping is private, so that nothing that is written to it reaches the file."""
+    """A store over a file, which may be larger than the memory: a writable mapping would be refused then."""
     if path.stat().st_size == 0:
         return Store(torch.empty(0, dtype=dtype), places, channels)
     with path.open("rb") as file:
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if hasattr(mmap, "MADV_RANDOM"):
         mapping.madvise(mmap.MADV_RANDOM)  # a crop needs some rows of one image, and not what lies behind them
-    return Store(torch.frombuffer(mapping, dtype=dtype), places, channels, mapping)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # and nobody writes to it
+        flat = torch.frombuffer(mapping, dtype=dtype)
+    return Store(flat, places, channels, mapping)
 
 
-def _build(plan: Plan, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(final.parent).free
+def _build(plan: Plan, folder: Path) -> None:
+    """Decode a plan into a folder."""
+    free = shutil.disk_usage(folder).free
     if plan.nbytes > 0.95 * free:
         raise DataError(
-            f"The decoded images need {plan.nbytes / 1e9:.1f} GB in {final.parent}, and {free / 1e9:.1f} GB are free "
+            f"The decoded images need {readable(plan.nbytes)} in {folder.parent}, and {readable(free)} are free "
             "there; set TRANSLATE_CACHE to another folder, lower --load-size or --size, or use fewer images."
         )
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    try:
-        places = [plan.places(i) for i in range(len(plan.specs))]
-        with ExitStack() as stack:
-            names = [temporary / f"{i}.pixels" for i in range(len(plan.specs))]
-            files = [stack.enter_context(name.open("wb")) for name in names]
-            for i, file in enumerate(files):
-                file.truncate(plan.elements(i) * DTYPES[plan.specs[i].bit_depth].itemsize)
-            lock = threading.Lock()
+    places = [plan.places(i) for i in range(len(plan.specs))]
+    lock = threading.Lock()
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / f"{i}.pixels").open("wb")) for i in range(len(places))]
+        for i, file in enumerate(files):
+            file.truncate(plan.elements(i) * DTYPES[plan.specs[i].bit_depth].itemsize)
 
-            def put(domain: int, row: int, image: Tensor) -> None:
-                planes = torch.empty(image.shape, dtype=image.dtype)
-                _copy_planes(image, planes)
-                with lock:
-                    files[domain].seek(int(places[domain][row, 0]) * image.itemsize)
-                    files[domain].write(planes.numpy().data)
+        def put(domain: int, row: int, image: Tensor) -> None:
+            planes = torch.empty(image.shape, dtype=image.dtype)
+            _copy_planes(image, planes)
+            with lock:
+                files[domain].seek(int(places[domain][row, 0]) * image.itemsize)
+                files[domain].write(planes.numpy().data)
 
-            extremes, failures = _decode(plan, put)
-            for file in files:
-                file.flush()
-                os.fsync(file.fileno())
-        about = {"title": plan.title, "images": len(plan.entries), "extremes": extremes, "failures": failures}
-        tensors = {f"places.{i}": each for i, each in enumerate(places)}
-        save_file(tensors, temporary / "index.safetensors", {"about": json.dumps(about)})
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not final.is_dir():  # otherwise another process was first, with the same images
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        extremes, failures = _decode(plan, put)
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+    about = {"title": plan.title, "images": len(plan.entries), "extremes": extremes, "failures": failures}
+    tensors = {f"places.{i}": each for i, each in enumerate(places)}
+    save_file(tensors, folder / "index.safetensors", {"about": json.dumps(about)})

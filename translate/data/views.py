@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from translate.data.images import normalise_
+from translate.data.images import normalise_, resize
 from translate.data.sampling import random_bits
 from translate.data.store import Store
 
@@ -94,7 +93,10 @@ def _cut_one(store: Store, view: View, size: tuple[int, int], nearest: bool) -> 
     mirrored = [axis for axis, turned in ((-1, view.flip), (-2, view.vertical)) if turned]
     window = window.flip(mirrored) if mirrored else window
     window = window.transpose(-1, -2) if view.transposed else window
-    return window if window.shape[1:] == size else _scaled(window, size, nearest)
+    if window.shape[1:] == size:
+        return window
+    scaled = resize(window.view(torch.uint16) if window.dtype == torch.int16 else window, *size, nearest=nearest)
+    return scaled.view(window.dtype)
 
 
 def cut_by_gather(store: Store, seen: Sequence[View]) -> Tensor:
@@ -112,21 +114,3 @@ def cut_by_gather(store: Store, seen: Sequence[View]) -> Tensor:
     device = store.flat.device
     index = torch.stack(places)[:, None].to(device, non_blocking=True)  # (N, 1, height, width)
     return store.flat[index + planes[:, :, None, None].to(device, non_blocking=True)]
-
-
-def _scaled(window: Tensor, size: tuple[int, int], nearest: bool) -> Tensor:
-    """A window (C, h, w) in another size and the same dtype."""
-    if nearest:
-        return F.interpolate(window[None].float(), size, mode="nearest-exact")[0].to(window.dtype)
-    values = _unsigned(window)
-    scaled = F.interpolate(values[None], size, mode="bilinear", antialias=True)[0]
-    if window.dtype == torch.float32:
-        return scaled
-    return scaled.round().to(torch.int32).to(window.dtype)  # through int32, which wraps the upper half of 16 bits
-
-
-def _unsigned(values: Tensor) -> Tensor:
-    """Stored values as float32: int16 holds the bits of unsigned numbers."""
-    if values.dtype == torch.int16:
-        return (values.to(torch.int32) & 0xFFFF).to(torch.float32)
-    return values.to(torch.float32)

@@ -7,7 +7,6 @@ themselves (floor), and what doing nothing gives (ceiling).
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from translate import networks
@@ -24,6 +21,7 @@ from translate.applying.inference import needs_no_input
 from translate.applying.model_file import load_model
 from translate.applying.sampler import Sampler
 from translate.applying.translator import Translator
+from translate.bars import bar
 from translate.data.domains import Images, Labelled, Needs, Spec, Unpaired
 from translate.data.images import cut
 from translate.data.layouts import Domain, Layout, recognise
@@ -38,6 +36,7 @@ from translate.evaluating.measuring import Distance, Error, Measuring, fingerpri
 from translate.evaluating.paired import SSIM_WINDOW
 from translate.model import Model
 from translate.training.config import fit_config, read_config
+from translate.wording import some
 
 FEATURES = "efficientnet"
 SAMPLES = 2048
@@ -239,7 +238,7 @@ class _Reader:
                 cut(decode(entry.read(), entry.origin), self.domain.part), entry, (self.size, self.size)
             )
         except DataError as error:
-            return str(error)
+            return str(error).removesuffix(".")
 
 
 # Making and measuring ------------------------------------------------------------------------------------------------
@@ -309,8 +308,10 @@ def _noise(shape: torch.Size, seed: int) -> Tensor:
 
 def _watched(batches: range, title: str) -> Iterator[int]:
     """With a bar on a terminal, which goes when all is done."""
-    console, hidden = Console(stderr=True), not sys.stderr.isatty()
-    yield from track(batches, title, console=console, transient=True, disable=hidden)
+    with bar(title, len(batches)) as advance:
+        for start in batches:
+            yield start
+            advance()
 
 
 # What to tell --------------------------------------------------------------------------------------------------------
@@ -320,8 +321,7 @@ def _left_out(*readers: _Reader) -> Iterator[str]:
     for reader in readers:
         unread = list(dict.fromkeys(reader.unread))
         if unread:
-            more = f"; and {len(unread) - 3:,} more" if len(unread) > 3 else ""
-            yield f"Left out of {reader.domain.location}: {'; '.join(unread[:3])}{more}."
+            yield f"Left out of {reader.domain.location}: {some(unread, '; ')}."
 
 
 def _advice(measuring: Measuring, size: int) -> Iterator[str]:

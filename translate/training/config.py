@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LENGTHS = ("epochs", "steps", "minutes")
 PATHS = ("data", "a", "b", "images", "test_data", "test_a", "test_b", "test_images", "init")
-MAY_CHANGE = frozenset({*LENGTHS, "device", "checkpoint_every", "log_every", "keep", "run"})
+MAY_CHANGE = frozenset({*LENGTHS, "device", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"})
 """What a resumed run may change: its length, and what leaves no mark on the weights."""
 
 

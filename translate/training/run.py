@@ -43,6 +43,7 @@ from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
 from translate.training.progress import Terminal
 from translate.training.trainer import Trainer, timed_steps
+from translate.wording import counted
 
 SAMPLES = 6
 SHEET = 64
@@ -98,11 +99,10 @@ def _fit(
     started = trainer(steps)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
     images = " + ".join(f"{domain['images']:,}" for domain in data.fingerprint.values())
-    height, width = data.shape
-    terminal.say(
-        f"{kind.name}: {images} images, {steps:,} steps of {config.batch} at {width}×{height}, {device}, {precision}."
-    )
-    run = Run(folder, terminal, config.checkpoint_every or max(200, min(2000, steps // 10)), config.keep)
+    where = f"{data.shape[1]}×{data.shape[0]}, {device}, {precision}"
+    terminal.say(f"{kind.name}: {images} images, {counted(steps, 'step')} of {config.batch} at {where}.")
+    data.batch(0)  # what cannot be augmented is said before there is a folder
+    run = Run(folder, terminal, config, steps, data.held_out(SAMPLES))
     run.describe(config, asked, data)
     if not run.resume(started) and config.init:
         _start_from(started, config.init)
@@ -173,16 +173,17 @@ def _start_from(trainer: Trainer, path: str) -> None:
 class Run:
     """The folder of one training run, and what is written into it."""
 
-    def __init__(self, folder: Path, terminal: Terminal, checkpoint_every: int, keep: int) -> None:
+    def __init__(self, folder: Path, terminal: Terminal, config: FitConfig, steps: int, held_out: Any) -> None:
+        """held_out: a batch, for the sample grids."""
         self.folder = folder
         self.terminal = terminal
-        self.checkpoint_every = checkpoint_every
-        self.keep = keep
+        self.checkpoint_every = config.checkpoint_every or max(200, min(2000, steps // 10))
+        self.keep = config.keep
         self.settings: dict[str, Any] = {}
         self.seconds = 0.0  # of training, over all sessions
         self._before = 0.0  # of these, in sessions before this one
         self._mark = Mark()
-        self._held_out: Any = None  # a batch
+        self._held_out = held_out
         self._sampled = folder / "samples"
 
     def describe(self, config: FitConfig, asked: Mapping[str, Any], data: TrainingData) -> None:
@@ -225,7 +226,6 @@ class Run:
         reason: Literal["done", "interrupted", "failed"] = "failed"
         try:
             with self.terminal.showing(trainer.step, trainer.steps):
-                self._held_out = trainer.data.held_out(SAMPLES)  # now, while the files are there
                 if trainer.step == 0:
                     self._sample(trainer)
                 self._mark = Mark(trainer.step, trainer.waited)
@@ -244,8 +244,9 @@ class Run:
             raise SystemExit(128 + signal)
         use = f"sample {folder} OUTPUT" if needs_no_input(trainer.model) else f"apply {folder} INPUT OUTPUT"
         wait = trainer.waited / max(self.seconds - self._before, 1e-9)
+        steps = counted(trainer.steps, "step")
         self.terminal.say(
-            f"{self.folder} is trained: {trainer.steps:,} steps in {time_taken} (h:mm:ss), data wait {wait:.1%}.\n"
+            f"{self.folder} is trained: {steps} in {time_taken} (h:mm:ss), data wait {wait:.1%}.\n"
             + (f"Much of the time went to waiting for data: {trainer.data.advice()}\n" if wait > TOO_LONG else "")
             + f"Look at {self._sampled}, then: translate {use}"
         )

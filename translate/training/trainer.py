@@ -68,7 +68,7 @@ class Trainer:
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
         self.averages = Averages(self.model)
-        _check_fits(self.model, config)
+        _check_fits(self.model, config, data.shape)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
         self.game = Step(
             self.model, device=device, precision=precision, micro_batches=config.micro_batches, augment=augment
@@ -143,10 +143,14 @@ class Trainer:
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
 
 
-def _check_fits(model: Model[Any], config: FitConfig) -> None:
+def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int]) -> None:
     """Raise UsageError for a size or a batch that the networks cannot take."""
     stride = stride_of(model)
-    if config.size % stride:
+    if config.preprocess == "none" and any(side % stride for side in shape):
+        raise UsageError(
+            f"Images of {shape[1]}×{shape[0]} are no multiples of {stride}, as networks need; use --preprocess crop."
+        )
+    if config.preprocess != "none" and config.size % stride:
         near = max(stride, config.size - config.size % stride)
         raise UsageError(f"--size {config.size} is no multiple of {stride}, as the networks need; try {near}.")
     if config.batch % config.micro_batches:

@@ -15,6 +15,7 @@ This module imports torch only if there is more than hot words.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from translate.data.augmentation.building import Transform
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before anything imports it: it would ask PyPI at import
 
 HOT = {"crop": "crop", "flip": "flip", "vflip": "vflip", "rotate90": "rotate90", "zoom": "zoom(0.5, 1)"}
 """The hot words, and how each is written."""
@@ -65,18 +68,14 @@ class Augmentation:
         return self._device is not None
 
     def on_host(
-        self,
-        images: Sequence[Tensor],
-        kinds: Sequence[str],
-        seed: int,
-        ranges: Sequence[tuple[float, float]] | None = None,
+        self, images: Sequence[Tensor], kinds: Sequence[str], seed: int, ranges: Sequence[tuple[float, float]]
     ) -> list[Tensor]:
         """One training example through the transforms of albumentations; for the loader's threads, all at once.
 
         images: its aligned views, (C, H, W) uint8, uint16 or float32 each, with one H and W; kinds: "images" or
-        "labels" for each; ranges: the values that are black and white in each, by which colours are changed [default:
-        those of the dtype; of float32 the image's own]. The result has the same shapes and dtypes, and depends on the
-        arguments alone. Raises DataError, naming the transform, if it does not go with such images.
+        "labels" for each; ranges: the values that are black and white in each, by which colours are changed. The result
+        has the same shapes and dtypes, and depends on the arguments alone. Raises DataError, naming the transform, if
+        it does not go with such images.
         """
         return self._host(images, kinds, seed, ranges) if self._host else list(images)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +14,6 @@ from pydantic import ValidationError, validate_call
 
 from translate.calls import Call
 from translate.errors import UsageError, did_you_mean
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before anything imports it: it would ask PyPI at import
 
 LIBRARIES = ("albumentations", "kornia")
 
@@ -37,7 +34,7 @@ def build(item: str, factory: Callable[..., Any], call: Call) -> Transform:
 
 def read(path: str) -> list[Transform]:
     """The transforms of a TOML file, or of one that `albumentations.save` wrote. Raises UsageError."""
-    file = Path(path)
+    file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"There is no file {path!r}, which --augment names; its path counts from the current folder.")
     return _read_toml(file) if file.suffix.lower() == ".toml" else [_read_saved(file)]
@@ -49,6 +46,8 @@ def _read_toml(file: Path) -> list[Transform]:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # TOML's and Unicode's errors are ValueErrors
         raise UsageError(f"{file} cannot be read: {error}.") from error
+    if not values:
+        raise UsageError(f"{file} lists no transform; write [[albumentations]] or [[kornia]], and its lines below.")
     for key, tables in values.items():
         if key not in LIBRARIES:
             raise UsageError(f"{file}: {key!r} is neither of the two tables. {did_you_mean(key, LIBRARIES)}")

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from translate.data.augmentation.building import Transform, leaves, nodes, reason
 from translate.errors import DataError
+from translate.wording import counted
 
 Pixels = NDArray[Any]
 
@@ -37,16 +38,12 @@ class Host:
         self._proved: set[object] = set()
 
     def __call__(
-        self,
-        images: Sequence[Tensor],
-        kinds: Sequence[str],
-        seed: int,
-        ranges: Sequence[tuple[float, float]] | None = None,
+        self, images: Sequence[Tensor], kinds: Sequence[str], seed: int, ranges: Sequence[tuple[float, float]]
     ) -> list[Tensor]:
         """`Augmentation.on_host`."""
         results = []
-        for number, (image, kind) in enumerate(zip(images, kinds, strict=True)):
-            low, high = _range(image, kind, ranges[number] if ranges else None)
+        for image, kind, given in zip(images, kinds, ranges, strict=True):
+            low, high = (0.0, 1.0) if kind == "labels" else given  # labels keep their values
             pixels = _to_pixels(image, low, high)
             pipeline = self._pipeline(kind)
             if (kind, pixels.shape, pixels.dtype) not in self._proved:
@@ -117,7 +114,7 @@ class Pipeline:
         depth = "" if pixels.dtype == numpy.uint8 else ", given to it as float32 in [0, 1]"
         return (
             f"The augmentation {label} ({type(transform).__name__}) cannot be applied to "
-            f"{'label images' if self._is_labels else 'images'} of {_channels(pixels.shape[2])}{depth}"
+            f"{'label images' if self._is_labels else 'images'} of {counted(pixels.shape[2], 'channel')}{depth}"
         )
 
     def prove(self, pixels: Pixels) -> None:
@@ -152,18 +149,6 @@ def _only(pixels: Pixels, codes: Sequence[Pixels]) -> bool:
     return bool(numpy.any([(pixels == code).all(-1) for code in codes], axis=0).all())
 
 
-def _range(image: Tensor, kind: str, given: tuple[float, float] | None) -> tuple[float, float]:
-    """The values that become 0 and 1 where albumentations gets floats; labels keep theirs."""
-    if image.dtype == torch.uint8 or kind == "labels":
-        return 0.0, 1.0
-    if given is not None:
-        return given
-    if image.dtype == torch.uint16:
-        return 0.0, 65535.0
-    low, high = (float(bound) for bound in image.aminmax())
-    return low, high if high > low else low + 1
-
-
 def _to_pixels(image: Tensor, low: float, high: float) -> Pixels:
     """(C, H, W) -> (H, W, C), uint8 as it is and everything else as float32 from low to high made 0 to 1.
 
@@ -187,11 +172,8 @@ def _to_image(pixels: Pixels, dtype: torch.dtype, low: float, high: float) -> Te
     return image.to(dtype)
 
 
-def _channels(count: int) -> str:
-    return f"{count} channel{'s' if count != 1 else ''}"
-
-
 def _described(pixels: Any) -> str:
     if not isinstance(pixels, numpy.ndarray) or pixels.ndim != 3:
         return f"a {type(pixels).__name__}{tuple(getattr(pixels, 'shape', ()))}"
-    return f"{pixels.dtype} images of {pixels.shape[1]} × {pixels.shape[0]} pixels with {_channels(pixels.shape[2])}"
+    height, width, channels = pixels.shape
+    return f"{pixels.dtype} images of {width} × {height} pixels with {counted(channels, 'channel')}"
