@@ -202,13 +202,11 @@ def hot(repeats=7):
     def theirs(step):
         return torch.stack([transform(images[(step * BATCH + i) % count]) for i in range(BATCH)])
 
-    crop = K.AugmentationSequential(
-        K.RandomCrop((256, 256), cropping_mode="slice"), K.RandomHorizontalFlip(), K.Normalize(0.5, 0.5)
-    )
+    crop = torch.nn.Sequential(K.RandomCrop((256, 256), cropping_mode="slice"), K.RandomHorizontalFlip())
 
     def kornias(step):
         rows = torch.arange(step * BATCH, (step + 1) * BATCH) % count
-        return crop(images[rows].float().div_(255))
+        return crop(images[rows].float().div_(255)).sub_(0.5).div_(0.5)
 
     found = {}
     for _ in range(repeats):
