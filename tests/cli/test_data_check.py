@@ -29,7 +29,7 @@ def test_the_report_says_what_there_is_and_how_to_train_on_it(horses, translate)
     assert answer.status == 0
     lines = answer.out.splitlines()
     assert lines[0] == f"{horses}: trainA/ and trainB/ with testA/ and testB/; no pairs by name"
-    assert lines[3].split() == ["a,", "train", "trainA/", "2", "40×30", "RGB,", "8", "bit", "0.0", "M", "7.4", "kB"]
+    assert lines[3].split() == ["a,", "train", "trainA/", "2", "40×30", "RGB,", "8", "bit", "2,400", "7.4", "kB"]
     assert f"  translate fit MODEL --data {horses}" in lines
     assert lines[-1].startswith("0 problems, ")
     assert lines[-1].endswith("no contact sheet (--sheet FILE.png writes one)")

@@ -114,7 +114,7 @@ def _row(split: Summary) -> tuple[str, ...]:
         f"{split.images:,}",
         _sizes(split),
         f"{' / '.join(split.modes)}, {' / '.join(split.bit_depths)}{_values(split)}" if split.images else "-",
-        f"{split.pixels / 1e6:,.1f} M",
+        f"{split.pixels / 1e6:,.1f} M" if split.pixels >= 1e5 else f"{split.pixels:,}",
         "same" if split.part == "right" else readable(split.bytes),
     )
 
