@@ -92,6 +92,7 @@ def test_a_flag_replaces_what_it_excludes_in_the_file(started, config_file, tran
     ("words", "message"),
     [
         ("drem", "There is no model 'drem'. Did you mean 'dream'?"),
+        ("dream --preprocess stretch", "Invalid value for '--preprocess': 'stretch' is not one of 'resize-and-crop'"),
         ("dream --strenght 1", "There is no option --strenght. Did you mean --strength or --store?"),
         ("dream --strength -1", "--strength"),
         ("dream --mode medium", "--mode"),

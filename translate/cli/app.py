@@ -102,5 +102,7 @@ def _in_our_words(error: Any) -> str:
     near = getattr(error, "possibilities", None)
     if near:
         return f"There is no option {error.option_name}. Did you mean {' or '.join(near)}?"
-    message = error.format_message().rstrip(".")
-    return f"{message}. See `{error.ctx.command_path} --help`." if message and error.ctx else message
+    message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's, before a choice
+    if not message or not error.ctx:
+        return str(message)
+    return f"{message}{'' if message.endswith('?') else '.'} See `{error.ctx.command_path} --help`."
