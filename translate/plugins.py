@@ -198,6 +198,16 @@ def observe(hook: str, **arguments: Any) -> None:
             _warn(f"{owner}, {hook}", error)
 
 
+def _named(registry: Registry[T], owner: str) -> Callable[[str, T], None]:
+    """A `register` that is given a name and a thing."""
+    return lambda name, entry: registry.add(name, entry, owner)
+
+
+def _naming_itself(registry: Registry[Any], owner: str) -> Callable[[Any], None]:
+    """A `register` that is given a thing with a name of its own."""
+    return lambda entry: registry.add(entry.name, entry, owner)
+
+
 @cache
 def networks(role: str) -> Registry[Network]:
     """Registered networks of one of the `ROLES`."""
@@ -220,45 +230,31 @@ def networks(role: str) -> Registry[Network]:
 @cache
 def losses() -> Registry[AdversarialLoss]:
     """Registered adversarial losses."""
-    return _collect(
-        "adversarial loss", "register_losses", lambda registry, owner: lambda loss: registry.add(loss.name, loss, owner)
-    )
+    return _collect("adversarial loss", "register_losses", _naming_itself)
 
 
 @cache
 def datasets() -> Registry[Dataset]:
     """Registered data sets."""
-    return _collect(
-        "data set", "register_datasets", lambda registry, owner: lambda data: registry.add(data.name, data, owner)
-    )
+    return _collect("data set", "register_datasets", _naming_itself)
 
 
 @cache
 def augmentations() -> Registry[Callable[..., Any]]:
     """Registered augmentations: factories of transforms."""
-    return _collect(
-        "augmentation",
-        "register_augmentations",
-        lambda registry, owner: lambda name, factory: registry.add(name, factory, owner),
-    )
+    return _collect("augmentation", "register_augmentations", _named)
 
 
 @cache
 def readers() -> Registry[Reader]:
     """Registered readers of image files."""
-    return _collect(
-        "reader", "register_readers", lambda registry, owner: lambda reader: registry.add(reader.name, reader, owner)
-    )
+    return _collect("reader", "register_readers", _naming_itself)
 
 
 @cache
 def commands() -> Registry[Callable[..., Any]]:
     """Commands that plugins add."""
-    return _collect(
-        "command",
-        "register_commands",
-        lambda registry, owner: lambda name, function: registry.add(name, function, owner),
-    )
+    return _collect("command", "register_commands", _named)
 
 
 def model_names() -> dict[str, str]:
