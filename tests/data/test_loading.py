@@ -249,7 +249,6 @@ def test_options_need_no_torch():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_on_a_gpu_equal_those_on_the_cpu(draw, tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path))
     options = DataOptions(a=str(draw("a", 5)), b=str(draw("b", 4)), size=8, batch=3)
@@ -262,7 +261,6 @@ def test_batches_on_a_gpu_equal_those_on_the_cpu(draw, tmp_path, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_albumentations_go_with_images_that_are_kept_on_the_device(draw):
     options = DataOptions(images=str(draw("a", 4)), size=8, batch=2, augment="blur(p=1)", store="device")
     with open_training_data(Images(), options, torch.device("cuda")) as data:

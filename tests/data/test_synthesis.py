@@ -253,7 +253,6 @@ def test_real_pictures_become_drawings_and_files(real_data, name):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("text", [text for text in ALL if "noise" not in text])
 def test_the_device_makes_no_difference(text):
     synthesis, images = parse(text), pictures(height=64, width=64)
