@@ -116,7 +116,7 @@ def _plan(domains: Sequence[Domain], options: DataOptions, notes: list[str], lik
         own = [half_of((each.height, each.width), spec) if each else (0, 0) for each in headers]
         sizes = [stored_shape(shape, options, options.stored_size) if all(shape) else shape for shape in own]
         shapes.append(tuple(sizes if like is None else (a if all(a) else b for a, b in zip(like, sizes, strict=True))))
-    return Plan(location, entries, opened, specs, tuple(shapes), failures, {"side": options.stored_size})
+    return Plan(location, entries, opened, specs, tuple(shapes), failures)
 
 
 def _scan(entries: Sequence[Entry]) -> tuple[list[Header | None], dict[int, Opened], dict[int, str]]:

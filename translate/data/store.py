@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -56,7 +55,6 @@ class Store:
         self.flat = flat
         self.places = places
         self.channels = channels
-        self.nbytes = int(places[:, 1].mul(places[:, 2]).sum()) * channels * flat.itemsize
         self._rows: list[tuple[int, int, int]] = [(at, height, width) for at, height, width in places.tolist()]
         self._mapping = mapping
         self._touched = 0
@@ -112,7 +110,6 @@ class Plan:
 
     opened: files that are in memory already, by row.
     shapes: for each domain, the size of each file's image. failures: why some files cannot be used, by row.
-    settings: plain values that the pixels depend on, beside the files and the domains.
     """
 
     title: str
@@ -121,7 +118,6 @@ class Plan:
     specs: tuple[DomainSpec, ...]
     shapes: tuple[tuple[Shape, ...], ...]
     failures: Mapping[int, str]
-    settings: Mapping[str, Any]
 
     def places(self, domain: int) -> Tensor:
         """Where each image of a domain begins in the buffer, its height and its width; 0 of files that fail."""
@@ -139,10 +135,13 @@ class Plan:
         return sum(self.elements(i) * DTYPES[spec.bit_depth].itemsize for i, spec in enumerate(self.specs))
 
     def key(self) -> str:
-        """A name for what would be stored: it depends on the files' names, sizes and dates, and on the settings."""
+        """A name for what would be stored: it depends on all that the pixels do, the files by name, size and date."""
         files = [(os.path.abspath(entry.origin), entry.size, entry.modified) for entry in self.entries]
-        specs = [spec.model_dump(mode="json", exclude={"name", "title", "value_range"}) for spec in self.specs]
-        about = json.dumps([VERSION, files, specs, self.shapes, dict(self.settings)], sort_keys=True)
+        specs = [
+            spec.model_dump(mode="json", exclude={"name", "title", "size", "value_range", "classes"})
+            for spec in self.specs
+        ]
+        about = json.dumps([VERSION, files, specs, self.shapes], sort_keys=True)
         return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
