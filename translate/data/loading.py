@@ -211,7 +211,7 @@ def _synthesised(domain: Domain, columns: Mapping[str, Column], needs: Needs) ->
             "name": domain.name,
             "title": domain.title,
             "channels": synthesis.channels(base.spec.channels),
-            "background": "keep" if synthesis.name == "mask" else base.spec.background,  # its alpha is the mask
+            "background": "keep" if synthesis.adds_alpha else base.spec.background,
             "synthesis": synthesis.text,
         }
     )

@@ -44,6 +44,11 @@ class Synthesis:
         """How many times smaller a real degraded image is than its translation, in width and in height."""
         return round(self.strengths[0]) if self.name == "downscale" else 1
 
+    @property
+    def adds_alpha(self) -> bool:
+        """Whether the last channel of what images become says where they are to be filled in."""
+        return self.name == "mask"
+
     def channels(self, source_channels: int) -> int:
         """The channels of what images of so many channels become; DataError if it does not work on them."""
         if self.name == "jpeg" and source_channels not in (1, 3):
@@ -51,7 +56,7 @@ class Synthesis:
                 f"{self.text} works on images of 1 or 3 channels, as JPEG does, but those of domain {self.source} have "
                 f"{source_channels}."
             )
-        return {"gray": 1, "edges": 1, "mask": source_channels + 1}.get(self.name, source_channels)
+        return 1 if self.name in ("gray", "edges") else source_channels + self.adds_alpha
 
     @torch.no_grad()
     def __call__(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -75,7 +80,7 @@ class Synthesis:
         Of a mask, alpha becomes 1 or -1, and the colour where it is -1 becomes -1. A small image is enlarged as in
         training, to (C, scale × H, scale × W). Others are returned as they are.
         """
-        if self.name == "mask":
+        if self.adds_alpha:
             return _blanked(image[:-1], image[-1:] < 0)
         return _enlarged(image, self.scale) if self.name == "downscale" else image
 
