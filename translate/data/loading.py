@@ -181,8 +181,7 @@ def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOp
         if options.value_range is not None:
             notes.append(f"--value-range says nothing to the images of domain {spec.name!r}, which have 8 bits.")
         return spec
-    if options.value_range is not None:
-        asked = tuple(map(float, options.value_range.split(",")))
+    if (asked := options.asked_range) is not None:
         if low < asked[0] or high > asked[1]:
             notes.append(
                 f"Values of domain {spec.name!r} from {low:g} to {high:g} are clipped to --value-range "

@@ -139,6 +139,14 @@ class DataOptions(BaseModel):
         return float(self.holdout[:-1]) / 100 if self.holdout else 0.0
 
     @property
+    def asked_range(self) -> tuple[float, float] | None:
+        """The two numbers of --value-range."""
+        if self.value_range is None:
+            return None
+        low, high = map(float, self.value_range.split(","))
+        return low, high
+
+    @property
     def label_domains(self) -> frozenset[str]:
         """The names of the domains whose images are label maps."""
         return frozenset(word.strip() for word in self.labels.split(",") if word.strip())
