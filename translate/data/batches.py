@@ -68,7 +68,8 @@ class TrainingData:
     fingerprint: for each domain the number of images and a hash over their names and sizes; plain values.
     augment_files: the files that `--augment` names, and the sha256 of each.
     paired_held_out: the held-out images of the two domains show the same scenes.
-    place: where the decoded images are: "device", "memory" or "disk".
+    place: where the decoded images are: "device", "memory" or "disk". device: where batches are.
+    augmentation: what `--augment` asks for.
 
     A context manager: at its end no thread is left.
     """
@@ -96,11 +97,11 @@ class TrainingData:
         self._needs = needs
         self._options = options
         self._columns = columns
-        self._device = device
-        self._augmentation = parse(options.augment)
+        self.device = device
+        self.augmentation = parse(options.augment)
         self._rank, self._ranks = share
         # Cutting out is quicker than handing over to a thread; what albumentations do is not.
-        self._ahead = _Ahead(self._on_host) if self._augmentation.has_host else None
+        self._ahead = _Ahead(self._on_host) if self.augmentation.has_host else None
         # Domains that see the same views of the same images, as one made from the other, are drawn once.
         seen = {(id(column.store), column.stream): column for column in columns}
         self._drawn = list(seen.values())
@@ -120,7 +121,7 @@ class TrainingData:
         images = [
             self._as_float(self._to_device(pixels), column) for column, pixels in zip(self._drawn, found, strict=True)
         ]
-        if self._augmentation.has_device:
+        if self.augmentation.has_device:
             images = self._augmented(images, step)
         tensors = []
         for column, at in zip(self._columns, self._from, strict=True):
@@ -137,13 +138,13 @@ class TrainingData:
 
     def advice(self) -> str:
         """What would help where training waits for batches."""
-        if self._augmentation.has_host:
+        if self.augmentation.has_host:
             return "albumentations run on the CPU for every image: use fewer of them in --augment, or kornia's."
         if self.place == "disk":
             return "the images are read from the disk: give them more memory (--memory-budget), or a faster disk."
-        if self._augmentation.has_device or any(column.synthesis for column in self._columns):
+        if self.augmentation.has_device or any(column.synthesis for column in self._columns):
             return "augmentations and synthesised inputs are computed in every step: use fewer or cheaper ones."
-        if self._device.type == "cuda" and self.place == "memory":
+        if self.device.type == "cuda" and self.place == "memory":
             return "the images are in main memory: make room for them on the device (--store device, --load-size)."
         return "another program may be using the CPU; a larger --batch or --size gives the device more to do."
 
@@ -168,7 +169,7 @@ class TrainingData:
     def _views(self, column: Column, step: int) -> list[View]:
         options, stream = self._options, column.stream
         rows = indices(options.seed, stream, step, options.batch, len(column.store))
-        return self._mine(views(options.seed, stream, step, column.store, rows, self.shape, self._augmentation.hot))
+        return self._mine(views(options.seed, stream, step, column.store, rows, self.shape, self.augmentation.hot))
 
     def _seeds(self, column: Column, step: int) -> list[int]:
         """A seed for each image of a step, for what is drawn beside its geometry."""
@@ -177,15 +178,15 @@ class TrainingData:
 
     def _on_host(self, step: int) -> list[Tensor]:
         """The images of a step, (N, C, H, W) a domain: as they are stored, or floats in [-1, 1] if they stay here."""
-        floats = self._device.type == "cpu" and not self._augmentation.has_host
+        floats = self.device.type == "cpu" and not self.augmentation.has_host
         pixels = []
         for column in self._drawn:
             cut = cut_to_floats if floats and column.stored.bit_depth == 8 else cut_out
             seen = self._views(column, step)
             pixels.append(cut(column.store, seen, self.shape, nearest=column.stored.kind == "labels"))
-        if self._augmentation.has_host:
+        if self.augmentation.has_host:
             pixels = self._augmented_on_host(pixels, step)
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             pixels = [each if each.is_cuda else each.pin_memory() for each in pixels]
         return pixels
 
@@ -207,7 +208,7 @@ class TrainingData:
             ranges = [self._drawn[i].stored.value_range for i in group]
             for row, seed in enumerate(self._seeds(self._drawn[group[0]], step)):
                 images = [_as_unsigned(pixels[i][row]) for i in group]
-                for i, image in zip(group, self._augmentation.on_host(images, kinds, seed, ranges), strict=True):
+                for i, image in zip(group, self.augmentation.on_host(images, kinds, seed, ranges), strict=True):
                     _as_unsigned(pixels[i][row]).copy_(image)
         return pixels
 
@@ -217,7 +218,7 @@ class TrainingData:
             column = self._drawn[group[0]]
             kinds = [self._drawn[i].stored.kind for i in group]
             (seed,) = random_bits(1, self._options.seed, "augment", column.stream, step, self._rank).tolist()
-            augmented = self._augmentation.on_device([images[i] for i in group], kinds, seed)
+            augmented = self.augmentation.on_device([images[i] for i in group], kinds, seed)
             for i, batch in zip(group, augmented, strict=True):
                 done[i] = batch
         return done
@@ -225,10 +226,10 @@ class TrainingData:
     def _to_device(self, tensor: Tensor) -> Tensor:
         """A tensor on the device; from pinned memory the copy runs beside the computation before it."""
         if self._copies is None or tensor.is_cuda:
-            return tensor.to(self._device)
+            return tensor.to(self.device)
         with torch.cuda.stream(self._copies):
-            moved = tensor.pin_memory().to(self._device, non_blocking=True)
-        current = torch.cuda.current_stream(self._device)
+            moved = tensor.pin_memory().to(self.device, non_blocking=True)
+        current = torch.cuda.current_stream(self.device)
         current.wait_stream(self._copies)
         moved.record_stream(current)
         return moved

@@ -13,7 +13,6 @@ from typing import cast
 
 import torch
 
-from translate.data.augmentation import parse
 from translate.data.batches import Column, TrainingData
 from translate.data.domains import Depth, DomainSpec, Needs, Paired, Unpaired
 from translate.data.images import common_channels
@@ -236,7 +235,7 @@ def _check_shapes(columns: Sequence[Column], data: TrainingData, options: DataOp
             f"--preprocess none trains on whole images of one size; here are {len(sizes):,}, from {low} to {high}. "
             "Use --preprocess crop or scale-short-side."
         )
-    if "rotate90" in parse(options.augment).hot and data.shape[0] != data.shape[1]:
+    if "rotate90" in data.augmentation.hot and data.shape[0] != data.shape[1]:
         raise UsageError(f"rotate90 turns squares only, and the images are {data.shape[1]}×{data.shape[0]}.")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from translate.data.domains import DomainSpec
@@ -55,7 +53,7 @@ def centre(image: Tensor, shape: Shape) -> Tensor:
 
 def half_of(shape: Shape, spec: DomainSpec) -> Shape:
     """The size of an image's part."""
-    return shape if spec.part is None else (shape[0], max(1, math.floor(shape[1] / 2)))
+    return shape if spec.part is None else (shape[0], max(1, shape[1] // 2))
 
 
 class InputReader:

@@ -69,23 +69,17 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
 
-    terminal = Terminal()
     with open_training_data(kind.data, config, device) as data:
-        return _fit(kind, config, folder, stored, data, terminal)
+        return _fit(kind, config, folder, stored, data)
 
 
 def _fit(
-    kind: type[Model[Any]],
-    config: FitConfig,
-    folder: Path,
-    stored: dict[str, Any] | None,
-    data: TrainingData,
-    terminal: Terminal,
+    kind: type[Model[Any]], config: FitConfig, folder: Path, stored: dict[str, Any] | None, data: TrainingData
 ) -> Path:
     """`fit`, with everything that it needs found."""
+    terminal, device = Terminal(), data.device
     for note in data.notes:
         terminal.say(note)
-    device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device, data.spec.deep)
 
     def trainer(steps: int) -> Trainer:
