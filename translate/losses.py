@@ -28,8 +28,8 @@ Judge = Callable[["Tensor"], "Tensor"]
 class AdversarialLoss:
     """A game between a discriminator and a generator.
 
-    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Papers
-    that halve it to slow the discriminator down (Pix2Pix, CycleGAN) do so in the model.
+    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Models
+    of papers that halve it, to slow the discriminator down, do so themselves.
     generator: (fake scores) -> scalar that the generator minimises; of a relativistic loss (real scores, fake scores).
     about: one line for `translate models --networks`, with the paper.
     relativistic: the generator is judged against real images, too.
