@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 LENGTHS = ("epochs", "steps", "minutes")
 PATHS = ("data", "a", "b", "images", "test_data", "test_a", "test_b", "test_images", "init")
-MAY_CHANGE = frozenset({*LENGTHS, "device", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"})
+MAY_CHANGE = frozenset(
+    {*LENGTHS, "device", "compile", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"}
+)
 """What a resumed run may change: its length, and what leaves no mark on the weights."""
 
 
@@ -40,6 +42,11 @@ class FitConfig(DataOptions):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="bf16 mixed precision where the device is good at it (auto), always, or never."
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Compile forward and losses: on a GPU if the run is long enough to pay for it (auto), or always, "
+        "or never.",
     )
     micro_batches: int = Field(
         1, ge=1, description="Parts in which a batch goes through the networks, to save memory; same gradient."

@@ -250,6 +250,13 @@ class Run:
         """Answer the first Ctrl-C at once; a step may take a while."""
         self.terminal.say("Stopping after this step, with a checkpoint; Ctrl-C again stops without one.")
 
+    def compiled(self, seconds: float, uncompiled: str) -> None:
+        """Say what compiling took, or why the run goes on without."""
+        if uncompiled:
+            self.terminal.say(f"Not compiled ({uncompiled}); the run goes on without, as with --compile off.")
+        else:
+            self.terminal.say(f"The first step took {seconds:.0f} s, most of it to compile forward and losses.")
+
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Write a line of metrics and show it."""
         mark, now = self._mark, Mark(trainer.step, trainer.waited)

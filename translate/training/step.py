@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from translate.errors import NonFiniteError, PluginError, UsageError
 from translate.model import Model
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
 from translate.training.augment import DiscriminatorAugment, Policy
+from translate.training.compile import compiled, failures, reason
 from translate.training.pool import ImagePool
 
 GRADIENT = "the gradient"
@@ -35,7 +36,7 @@ class Update:
     """A loss, and the parameters that a step on it moves."""
 
     def __init__(self, loss: Loss, parameters: list[nn.Parameter], every: int = 1) -> None:
-        self.loss = loss
+        self.loss = self.declared = loss
         self.parameters = parameters
         self.every = every
         self.name = getattr(loss, "__name__", type(loss).__name__)
@@ -57,9 +58,9 @@ class Seat:
         self.gets_graph = isinstance(player, Generators)
         self.parameters = player.parameters()
         self.moves = [Update(move.loss, player.parameters(move.networks)) for move in player.moves]
-        penalties = [Update(penalty.loss, self.parameters, penalty.every) for penalty in player.penalties]
-        self.summed = [penalty for penalty in penalties if penalty.every == 1]
-        self.lazy = [penalty for penalty in penalties if penalty.every > 1]
+        self.penalties = [Update(penalty.loss, self.parameters, penalty.every) for penalty in player.penalties]
+        self.summed = [penalty for penalty in self.penalties if penalty.every == 1]
+        self.lazy = [penalty for penalty in self.penalties if penalty.every > 1]
         self.optimizer = self._optimizer()
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         size, fields = (player.pool_size, player.pool) if isinstance(player, Discriminators) else (0, ())
@@ -127,9 +128,11 @@ class Step:
         precision: Precision,
         micro_batches: int = 1,
         augment: Policy | None = None,
+        compile: bool = False,
     ) -> None:
-        """augment: what discriminators are shown is augmented in this way."""
+        """augment: what discriminators are shown is augmented in this way. compile: forward and losses."""
         self.model = model
+        self.forward: Callable[..., Any] = model.forward
         self.device = device
         self.precision = precision
         self.micro_batches = micro_batches
@@ -149,6 +152,19 @@ class Step:
                 raise UsageError(f"--discriminator-augment {augment}: the model {model.name!r} has no discriminator.")
             for seat in judges:
                 seat.augment(DiscriminatorAugment(augment, device))
+        self.compile = compile
+        self.uncompiled = ""  # why nothing is compiled any more
+        self._compiler_errors = failures() if compile else ()
+        if compile:
+            self._exchange(compiled)
+
+    def _exchange(self, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Exchange every loss, and forward unless a penalty differentiates it twice, for what is made of it."""
+        twice = any(penalty.wants_outputs for seat in self.seats if seat.gets_graph for penalty in seat.penalties)
+        self.forward = self.model.forward if twice else change(self.model.forward)
+        for seat in self.seats:
+            for move in seat.moves:
+                move.loss = change(move.declared)
 
     def play(self, batch: Any, step: int, progress: float) -> None:
         """Play step number `step` (from 0) on a batch of the model's declaration; progress in [0, 1]."""
@@ -162,13 +178,28 @@ class Step:
                 group["lr"] = rate * seat.player.schedule(progress)
             for move in seat.moves:
                 coming.pop(0)
-                if move.wants_outputs and not seat.gets_graph:
-                    self._forward_ahead(chunks, coming)
-                self._update(seat, move, self._gradient(seat, move, chunks), step)
+                self._update(seat, move, self._move(seat, move, chunks, coming), step)
             for penalty in seat.lazy:
                 if turn % penalty.every == 0:
                     self._update(seat, penalty, self._gradient(seat, penalty, chunks), step)
             self._steer(seat, len(batch[0]))
+
+    def _move(
+        self, seat: Seat, move: Update, chunks: list[Chunk], coming: list[tuple[Seat, Update]]
+    ) -> dict[str, Tensor]:
+        """Leave the gradient of a move in its parameters; the detached terms."""
+        try:
+            if move.wants_outputs and not seat.gets_graph:
+                self._forward_ahead(chunks, coming)
+            return self._gradient(seat, move, chunks)
+        except self._compiler_errors as error:  # of a function that is called for the first time, or of its backward
+            self._exchange(lambda function: function)
+            self._compiler_errors, self.uncompiled = (), reason(error)
+            for chunk in chunks:
+                chunk.live = None
+            for parameter in move.parameters:
+                parameter.grad = None
+            return self._move(seat, move, chunks, coming)
 
     def _steer(self, seat: Seat, images: int) -> None:
         """After a turn of a discriminator: let its augmentation follow how surely it knew the real images."""
@@ -211,7 +242,7 @@ class Step:
     # ------------------------------------------------------------------ outputs
 
     def _forward(self, chunk: Chunk) -> Outputs:
-        outputs = self.model.forward(chunk.batch)
+        outputs = self.forward(chunk.batch)
         if not (isinstance(outputs, tuple) and hasattr(outputs, "_fields")):
             raise PluginError(f"{self.model.name}: forward returned {type(outputs).__name__}; expected a NamedTuple.")
         return type(outputs)(*(_float(tensor) for tensor in outputs))

@@ -26,6 +26,7 @@ from translate.errors import CheckpointError, UsageError
 from translate.model import Model
 from translate.players import Discriminators
 from translate.training.checkpoint import Checkpoint
+from translate.training.compile import wanted
 from translate.training.config import FitConfig
 from translate.training.ema import Averages
 from translate.training.step import Step
@@ -33,6 +34,9 @@ from translate.training.step import Step
 
 class Observer(Protocol):
     """What the loop tells the outside."""
+
+    def compiled(self, seconds: float, uncompiled: str) -> None:
+        """The first step is done, with what was compiled in it; `uncompiled` says why nothing was, if so."""
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """The means of all terms and stats since the last tick, by "player.name"."""
@@ -71,7 +75,12 @@ class Trainer:
         _check_fits(self.model, config, data.shape)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
         self.game = Step(
-            self.model, device=device, precision=precision, micro_batches=config.micro_batches, augment=augment
+            self.model,
+            device=device,
+            precision=precision,
+            micro_batches=config.micro_batches,
+            augment=augment,
+            compile=wanted(config.compile, device, steps),
         )
 
     @property
@@ -94,8 +103,11 @@ class Trainer:
         Raises NonFiniteError at the tick after a loss or gradient that was not finite.
         """
         with _signals(observer.stopping) as received:
+            first, started = self.step, time.perf_counter()
             while self.step < self.steps:
                 self.advance()
+                if self.game.compile and self.step == first + 1:
+                    observer.compiled(time.perf_counter() - started, self.game.uncompiled)
                 stop = received[0] if received else None  # asked once: what comes later waits for the next step
                 saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
                 if saving or self.step % self.config.log_every == 0:

@@ -1,0 +1,39 @@
+"""Compiling what a model describes: its `forward` and its losses, as functions.
+
+Never the modules: a compiled module refuses the double backward of a penalty, which therefore runs as it is. Freezing
+gives every loss one stable mask of parameters, so that what was compiled stays valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+LONG_ENOUGH = 2000
+"""Steps of a run from which on compiling pays for itself on a GPU."""
+
+
+def wanted(choice: str, device: torch.device, steps: int) -> bool:
+    """Whether a run of so many steps is compiled. choice: "auto", "on" or "off"."""
+    return choice == "on" or (choice == "auto" and device.type == "cuda" and steps >= LONG_ENOUGH)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled when it is first called. Shapes never change in a training."""
+    return torch.compile(function, dynamic=False)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """The errors of a compilation that fails: of tracing, of the compiler, or of a backward that it does not know."""
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    return TorchDynamoException, InductorError
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a compiler said."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
