@@ -6,13 +6,14 @@ import ctypes
 import platform
 import sys
 from contextlib import AbstractContextManager
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 
 from translate.errors import UsageError
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32"]
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -31,25 +32,33 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device, deep: bool = False) -> Precision:
-    """The precision of that name; "auto" is bf16 where matrix units compute it natively, else fp32.
+    """The precision of that name; "auto" is the one that the device is best at.
 
-    deep: images have more than 8 bits, which the 8 of bf16's fraction would not hold; "auto" is fp32 then.
+    deep: images have more than 8 bits, which the 8 and 11 of bf16's and fp16's fractions would not hold; "auto" is
+    fp32 then.
     """
     if name == "auto":
-        return "bf16" if fast_bf16(device) and not deep else "fp32"
-    if name not in ("bf16", "fp32"):
-        raise UsageError(f"--precision {name!r} is unknown; choose auto, bf16 or fp32.")
+        return "fp32" if deep else fastest_precision(device)
+    if name not in get_args(Precision):
+        raise UsageError(f"--precision {name!r} is unknown; choose auto, bf16, fp16 or fp32.")
     return cast(Precision, name)
 
 
-def fast_bf16(device: torch.device) -> bool:
-    """GPUs from Ampere on; CPUs with AMX or AVX512-BF16."""
+def fastest_precision(device: torch.device) -> Precision:
+    """bf16 on GPUs from Ampere on and on CPUs with AMX or AVX512-BF16, fp16 on Volta and Turing, fp32 elsewhere."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        capability = torch.cuda.get_device_capability(device)
+        return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
     if device.type == "cpu":
-        capability = torch.backends.cpu.get_cpu_capability()
-        return capability.startswith("AVX512") and _cpu_flag("avx512_bf16", "amx_bf16")
-    return False
+        instructions = torch.backends.cpu.get_cpu_capability()
+        return "bf16" if instructions.startswith("AVX512") and _cpu_flag("avx512_bf16", "amx_bf16") else "fp32"
+    return "fp32"
+
+
+def use_tf32(allowed: bool) -> None:
+    """Whether a GPU's matrix units may round what they multiply in fp32 to 11 significant bits, which is faster."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_freed_memory() -> None:
@@ -84,10 +93,10 @@ def _cpu_info(key: str) -> str:
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Mixed precision for forward passes and losses; does nothing in fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES)
 
 
 def memory_format(device: torch.device, precision: Precision) -> torch.memory_format:
-    """channels_last where it measured faster (bf16 matrix units), contiguous otherwise: docs/performance.md."""
-    fast = precision == "bf16" and device.type in ("cpu", "cuda")
+    """channels_last where it measured faster (16-bit matrix units), contiguous otherwise: docs/performance.md."""
+    fast = precision in HALVES and device.type in ("cpu", "cuda")
     return torch.channels_last if fast else torch.contiguous_format

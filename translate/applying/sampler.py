@@ -15,7 +15,7 @@ from torch import Tensor
 from translate.applying.inference import in_mode, needs_no_input, own_random_numbers
 from translate.applying.model_file import load_model
 from translate.data.images import as_uint8, grid
-from translate.device import autocast, memory_format, resolve_device, resolve_precision
+from translate.device import autocast, memory_format, resolve_device, resolve_precision, use_tf32
 from translate.errors import DataError, PluginError, UsageError, did_you_mean
 from translate.model import Model
 
@@ -48,12 +48,13 @@ class Sampler:
     def load(cls, model: str | Path, device: str = "auto", precision: str = "auto", batch: int = 64) -> Sampler:
         """The sampler of a model file or of a run folder.
 
-        device: auto, cpu, cuda, cuda:1 or mps. precision: auto, bf16 or fp32.
+        device: auto, cpu, cuda, cuda:1 or mps. precision: auto, bf16, fp16 or fp32.
         Raises CheckpointError, PluginError (the model's plugin is not installed) and UsageError.
         """
         where = resolve_device(device)
         sampler = cls(load_model(model, where), where, precision, batch)
         sampler.model.to(memory_format=memory_format(where, sampler.precision))
+        use_tf32(not sampler.model.spec.deep)
         return sampler
 
     def label(self, name: str) -> int:

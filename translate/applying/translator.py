@@ -12,7 +12,14 @@ from torch import Tensor
 
 from translate.applying.inference import in_mode, needs_no_input, own_random_numbers
 from translate.applying.model_file import load_model, stride_of
-from translate.device import autocast, keep_freed_memory, memory_format, resolve_device, resolve_precision
+from translate.device import (
+    autocast,
+    keep_freed_memory,
+    memory_format,
+    resolve_device,
+    resolve_precision,
+    use_tf32,
+)
 from translate.errors import PluginError, UsageError
 from translate.model import Model
 
@@ -20,13 +27,14 @@ from translate.model import Model
 def load(model: str | Path, device: str = "auto", precision: str = "auto") -> Translator:
     """The translator of a model file or of a run folder.
 
-    device: auto, cpu, cuda, cuda:1 or mps. precision: auto, bf16 or fp32.
+    device: auto, cpu, cuda, cuda:1 or mps. precision: auto, bf16, fp16 or fp32.
     Raises CheckpointError, PluginError (the model's plugin is not installed) and UsageError.
     """
     keep_freed_memory()
     where = resolve_device(device)
     translator = Translator(load_model(model, where), where, precision)
     translator.model.to(memory_format=translator.memory_format)
+    use_tf32(not translator.model.spec.deep)
     return translator
 
 

@@ -25,7 +25,7 @@ def apply(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Translate again what exists.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="As in fit.")] = "auto",
+    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], typer.Option(help="As in fit.")] = "auto",
     side: Annotated[
         Literal["auto", "left", "right", "whole"],
         typer.Option(help="Part of each image to translate; auto takes the side that the model learned from."),

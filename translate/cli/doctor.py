@@ -57,7 +57,7 @@ def _version(distribution: str) -> str | None:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
-    from translate.device import cpu_name, fast_bf16
+    from translate.device import cpu_name, fastest_precision
 
     cpu = torch.device("cpu")
     devices: list[dict[str, Any]] = [
@@ -66,16 +66,17 @@ def _devices() -> list[dict[str, Any]]:
             "name": cpu_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "bf16": fast_bf16(cpu),
+            "precision": fastest_precision(cpu),
         }
     ]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        bf16 = fast_bf16(torch.device("cuda", index))
+        best = fastest_precision(torch.device("cuda", index))
         memory = round(properties.total_memory / 2**30, 1)
-        devices.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory, "bf16": bf16})
+        devices.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory, "precision": best})
     if torch.backends.mps.is_available():
-        devices.append({"device": "mps", "name": platform.processor(), "bf16": fast_bf16(torch.device("mps"))})
+        best = fastest_precision(torch.device("mps"))
+        devices.append({"device": "mps", "name": platform.processor(), "precision": best})
     return devices
 
 

@@ -49,7 +49,7 @@ def sample(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what exists.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="As in fit.")] = "auto",
+    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], typer.Option(help="As in fit.")] = "auto",
     json: AsJson = False,
 ) -> None:
     """Make images with a trained model that needs no input.

@@ -40,8 +40,8 @@ class FitConfig(DataOptions):
     init: str | None = Field(None, description="Start from the weights of this model file (fine-tuning).")
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="bf16 mixed precision where the device is good at it (auto), always, or never."
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="Mixed precision in 16 bits, or fp32; auto takes what the device is best at."
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",

@@ -34,7 +34,7 @@ from translate.data import images as pictures
 from translate.data import writers
 from translate.data.batches import TrainingData
 from translate.data.loading import open_training_data
-from translate.device import cpu_name, resolve_device, resolve_precision
+from translate.device import cpu_name, resolve_device, resolve_precision, use_tf32
 from translate.errors import CheckpointError, UsageError
 from translate.files import ASIDE, explain_os_error, replace_file
 from translate.model import Model
@@ -81,6 +81,7 @@ def _fit(
     for note in data.notes:
         terminal.say(note)
     precision = resolve_precision(config.precision, device, data.spec.deep)
+    use_tf32(not data.spec.deep)
 
     def trainer(steps: int) -> Trainer:
         return Trainer(kind, data, config, steps=steps, device=device, precision=precision)

@@ -30,6 +30,8 @@ from translate.training.compile import compiled, failures, reason
 from translate.training.pool import ImagePool
 
 GRADIENT = "the gradient"
+SCALER = ("scale", "_growth_tracker")
+"""What changes in the state of a scaler: the factor on the loss, and the steps since it last did."""
 
 
 class Update:
@@ -50,9 +52,9 @@ class Update:
 
 
 class Seat:
-    """A player at the table: its declaration, and the optimizer and pools that go with it."""
+    """A player at the table: its declaration, and the optimizer, scaler and pools that go with it."""
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: Player, device: torch.device, precision: Precision) -> None:
         self.player = player
         self.name = player.name
         self.gets_graph = isinstance(player, Generators)
@@ -62,6 +64,7 @@ class Seat:
         self.summed = [penalty for penalty in self.penalties if penalty.every == 1]
         self.lazy = [penalty for penalty in self.penalties if penalty.every > 1]
         self.optimizer = self._optimizer()
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         size, fields = (player.pool_size, player.pool) if isinstance(player, Discriminators) else (0, ())
         self.pools = {field: ImagePool(size) for field in fields}
@@ -136,7 +139,7 @@ class Step:
         self.device = device
         self.precision = precision
         self.micro_batches = micro_batches
-        self.seats = [Seat(player) for player in _checked(list(model.players()))]
+        self.seats = [Seat(player, device, precision) for player in _checked(list(model.players()))]
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, float] = {}
         self._failure = torch.full((3,), -1, dtype=torch.int64, device=device)  # step, update, term
@@ -236,7 +239,7 @@ class Step:
                             f"{update.name} and {penalty.name} both have a term {min(taken)!r}; rename one."
                         )
                     found |= more
-                self._backward(found, update.every / len(chunks), terms)
+                self._backward(seat, found, update.every / len(chunks), terms)
         return terms
 
     # ------------------------------------------------------------------ outputs
@@ -298,14 +301,14 @@ class Step:
             seat.real_signs.append(stats["real_sign"])
         return dict(terms)
 
-    def _backward(self, found: Mapping[str, Tensor], weight: float, terms: dict[str, Tensor]) -> None:
-        """Backward through the weighted sum of the terms; adds the detached terms up over the chunks."""
+    def _backward(self, seat: Seat, found: Mapping[str, Tensor], weight: float, terms: dict[str, Tensor]) -> None:
+        """Backward through the weighted sum of the terms, scaled; adds the detached terms up over the chunks."""
         total = torch.stack(list(found.values())).sum() * weight
         if not total.requires_grad:
             raise PluginError(
                 f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks that they shall move."
             )
-        total.backward()  # type: ignore[no-untyped-call]
+        seat.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         for name, term in found.items():
             part = term.detach() / self.micro_batches
             terms[name] = terms[name] + part if name in terms else part
@@ -318,12 +321,16 @@ class Step:
             raise PluginError(
                 f"{self.model.name}: {update.name} leaves the networks of {seat.name} without a gradient."
             )
+        seat.scaler.unscale_(seat.optimizer)
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         finite = torch.stack([*terms.values(), norm]).isfinite()
         if seat.player.optimizer.clip is not None:
             torch._foreach_mul_(gradients, (seat.player.optimizer.clip / (norm + 1e-12)).clamp(max=1))
         seat.optimizer.found_inf = (~finite.all()).float()  # type: ignore[attr-defined]
         seat.optimizer.step()
+        if seat.scaler.is_enabled():  # a gradient that overflows costs a step and halves the scale, down to 1
+            finite[-1] |= seat.scaler.scale(torch.ones_like(norm)) > 1
+            seat.scaler.update()
         for parameter in update.parameters:
             parameter.grad = None
         # A fused step leaves the version counters alone; with them, backward through a stale graph raises.
@@ -377,6 +384,8 @@ class Step:
             for key, value in seat.optimizer.state[parameter].items():
                 found[f"optimizer.{seat.name}.{name}.{key}"] = value
         for seat in self.seats:
+            if state := seat.scaler.state_dict():
+                found[f"scaler.{seat.name}"] = torch.tensor([state[key] for key in SCALER], dtype=torch.float64)
             for field, pool in seat.pools.items():
                 found |= {f"pool.{seat.name}.{field}.{key}": value for key, value in pool.tensors().items()}
             if seat.augmentation is not None:
@@ -396,6 +405,9 @@ class Step:
                     for key, value in state.items()
                 }
         for seat in self.seats:
+            if (scaler := tensors.get(f"scaler.{seat.name}")) is not None:
+                scale, steps = scaler.tolist()
+                seat.scaler.load_state_dict({**seat.scaler.state_dict(), SCALER[0]: scale, SCALER[1]: int(steps)})
             for field, pool in seat.pools.items():
                 pool.load(_under(tensors, f"pool.{seat.name}.{field}."), self.device)
             if seat.augmentation is not None:
