@@ -11,6 +11,7 @@ Each function of `CHECKS` takes a `Case` and raises AssertionError with a senten
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from translate.data.loading import open_training_data
 from translate.device import Precision
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
+from translate.training.compile import failures
 from translate.training.config import FitConfig
 from translate.training.step import Chunk, Seat, Step, Update
 from translate.training.trainer import Trainer
@@ -200,6 +202,33 @@ def learns_alike_in_bf16(case: Case) -> None:
         assert away < band, f"in bf16 the term {name} is {away:.3f} away from fp32's over 20 steps; expected {band:.3f}"
 
 
+def compiles_in_one_piece(case: Case) -> None:
+    """`forward` and each loss become one graph without a break, whose gradient is that of the functions as written."""
+    trainer = case.trainer()
+    batch, gradients = trainer.data.batch(0), []
+
+    def traced(function: Callable[..., Any]) -> Callable[..., Any]:  # as inductor sees it, without generating code
+        return torch.compile(function, fullgraph=True, dynamic=False, backend="aot_eager")
+
+    for change in (lambda function: function, traced):
+        trainer.game.exchange(change)
+        for number, (seat, move) in enumerate((seat, move) for seat in trainer.game.seats for move in seat.moves):
+            for pool in seat.pools.values():
+                pool.size = 0
+            torch.manual_seed(number)
+            try:
+                # Tracing reads .grad of every tensor, which warns.
+                with warnings.catch_warnings(action="ignore", category=UserWarning):
+                    gradient = flat_gradient(trainer.game, seat, move, [Chunk(batch)])
+            except failures() as error:
+                raise AssertionError(f"{move.name} or forward of {case.kind.name} breaks the graph: {error}") from error
+            gradients.append((move.name, gradient))
+    half = len(gradients) // 2
+    for (name, want), (_, got) in zip(gradients[:half], gradients[half:], strict=True):
+        error = float((got - want).norm() / want.norm())
+        assert error < 1e-4, f"compiled, {name} gives a gradient {error:.1e} away from what it gives as written"
+
+
 def resumes_exactly(case: Case) -> None:
     """Six steps equal three, a checkpoint on the disk, and three in a new trainer: bit for bit, in fp32 and bf16."""
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
@@ -276,6 +305,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     never_waits_for_the_device,
     moves_only_the_mover,
     treats_micro_batches_as_the_batch,
+    compiles_in_one_piece,
     resumes_exactly,
     learns_alike_in_bf16,
     translates_any_size_reproducibly,

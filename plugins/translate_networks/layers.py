@@ -26,6 +26,9 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
     images: (N, C, H, W) floating point with H·W > 1; the result has the same shape and dtype. The statistics are
     float32 where the dtype has less, and what is kept for backward is one tensor of the input's size.
     """
+    if torch.compiler.is_compiling():  # what a compiler fuses with its neighbours
+        variance, mean = torch.var_mean(images.float(), (2, 3), correction=0, keepdim=True)
+        return ((images - mean) * (variance + eps).rsqrt()).to(images.dtype)
     # Scales in float32 make the kernels keep their statistics in float32; without them the CPU rounds both to bf16.
     scales = None if images.dtype == torch.float32 else _ones(images)
     if images.device.type != "cpu":

@@ -27,7 +27,7 @@ def stored(**changes):
     [
         ({"stepps": 3}, "There is no option --stepps. Did you mean 'steps'"),
         ({"batch": 0}, "--batch: Input should be greater than or equal to 1, got 0."),
-        ({"precision": "fp8"}, "--precision: Input should be 'auto', 'bf16' or 'fp32', got 'fp8'."),
+        ({"precision": "fp8"}, "--precision: Input should be 'auto', 'bf16', 'fp16' or 'fp32', got 'fp8'."),
         ({"epochs": 3}, "--epochs and --steps exclude each other; give one length"),
         ({"augment": "flop"}, "There is no augmentation 'flop'. Did you mean 'flip'"),
         ({"load_size": 16}, "--load-size 16 is smaller than --size 32"),

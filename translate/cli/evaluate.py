@@ -45,7 +45,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], typer.Option(help="Of the model, as in fit.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "bf16", "fp16", "fp32"], typer.Option(help="Of the model, as in fit.")
+    ] = "auto",
     json: AsJson = False,
 ) -> None:
     """Measure a trained model on images it has not seen; by default on those that its run held out.

@@ -6,10 +6,16 @@ gives every loss one stable mask of parameters, so that what was compiled stays 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from translate.data.datasets import cache_folder
+
+# Here, since the first optimizer that is made already settles where torch keeps what it compiled.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 LONG_ENOUGH = 2000
 """Steps of a run from which on compiling pays for itself on a GPU."""
@@ -21,7 +27,7 @@ def wanted(choice: str, device: torch.device, steps: int) -> bool:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, compiled when it is first called. Shapes never change in a training."""
+    """The function, compiled when it is first called, or taken from the cache. Shapes never change in a training."""
     return torch.compile(function, dynamic=False)
 
 

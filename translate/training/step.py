@@ -157,11 +157,12 @@ class Step:
                 seat.augment(DiscriminatorAugment(augment, device))
         self.compile = compile
         self.uncompiled = ""  # why nothing is compiled any more
-        self._compiler_errors = failures() if compile else ()
+        self._compiler_errors: tuple[type[Exception], ...] = ()
         if compile:
-            self._exchange(compiled)
+            self.exchange(compiled)
+            self._compiler_errors = failures()
 
-    def _exchange(self, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    def exchange(self, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Exchange every loss, and forward unless a penalty differentiates it twice, for what is made of it."""
         twice = any(penalty.wants_outputs for seat in self.seats if seat.gets_graph for penalty in seat.penalties)
         self.forward = self.model.forward if twice else change(self.model.forward)
@@ -196,7 +197,7 @@ class Step:
                 self._forward_ahead(chunks, coming)
             return self._gradient(seat, move, chunks)
         except self._compiler_errors as error:  # of a function that is called for the first time, or of its backward
-            self._exchange(lambda function: function)
+            self.exchange(lambda function: function)
             self._compiler_errors, self.uncompiled = (), reason(error)
             for chunk in chunks:
                 chunk.live = None
