@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,27 +205,28 @@ def learns_alike_in_bf16(case: Case) -> None:
 def compiles_in_one_piece(case: Case) -> None:
     """`forward` and each loss become one graph without a break, whose gradient is that of the functions as written."""
     trainer = case.trainer()
-    batch, gradients = trainer.data.batch(0), []
+    batch = trainer.data.batch(0)
 
     def traced(function: Callable[..., Any]) -> Callable[..., Any]:  # as inductor sees it, without generating code
         return torch.compile(function, fullgraph=True, dynamic=False, backend="aot_eager")
 
-    for change in (lambda function: function, traced):
-        trainer.game.exchange(change)
-        for number, (seat, move) in enumerate((seat, move) for seat in trainer.game.seats for move in seat.moves):
+    def gradients() -> Iterator[tuple[str, Tensor]]:
+        for seat in trainer.game.seats:
             for pool in seat.pools.values():
                 pool.size = 0
-            torch.manual_seed(number)
-            try:
-                # Tracing reads .grad of every tensor, which warns.
-                with warnings.catch_warnings(action="ignore", category=UserWarning):
-                    gradient = flat_gradient(trainer.game, seat, move, [Chunk(batch)])
-            except failures() as error:
-                raise AssertionError(f"{move.name} or forward of {case.kind.name} breaks the graph: {error}") from error
-            gradients.append((move.name, gradient))
-    half = len(gradients) // 2
-    for (name, want), (_, got) in zip(gradients[:half], gradients[half:], strict=True):
-        error = float((got - want).norm() / want.norm())
+            for move in seat.moves:
+                torch.manual_seed(0)
+                yield f"{move.name} of {seat.name}", flat_gradient(trainer.game, seat, move, [Chunk(batch)])
+
+    written = dict(gradients())
+    trainer.game.exchange(traced)
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # tracing reads .grad of every tensor
+            compiled = dict(gradients())
+    except failures() as broken:
+        raise AssertionError(f"a loss or forward of {case.kind.name} breaks the graph: {broken}") from broken
+    for name, gradient in written.items():
+        error = float((compiled[name] - gradient).norm() / gradient.norm())
         assert error < 1e-4, f"compiled, {name} gives a gradient {error:.1e} away from what it gives as written"
 
 

@@ -26,6 +26,7 @@ def fit(tmp_path, *words, **environment):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR")}
     done = subprocess.run(
         [*command, "--run", str(run), *words],
+        check=False,
         env=inherited | {"TRANSLATE_CACHE": str(tmp_path / "cache")} | environment,
         capture_output=True,
         text=True,
@@ -50,7 +51,7 @@ def test_a_compiled_run_learns_as_a_plain_one_does_and_finds_its_code_again(tmp_
     assert "most of it to compile forward and losses" in said
     assert any((tmp_path / "cache" / "compiled").iterdir())
     plain, _ = fit(tmp_path, "--compile", "off", "--precision", "fp32")
-    assert compiled == [pytest.approx(tick, rel=1e-3) for tick in plain]
+    assert compiled == [pytest.approx(tick, rel=1e-2) for tick in plain]
 
 
 def test_auto_compiles_long_runs_on_a_gpu_alone():

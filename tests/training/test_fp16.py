@@ -58,7 +58,7 @@ def test_gradients_that_overflow_at_any_scale_are_a_failure():
 def test_the_scale_leaves_gradients_as_they_are():
     found = {}
     for precision in ("fp32", "fp16"):
-        model, step, _ = game(lambda number: 1.0, precision)
+        _, step, _ = game(lambda number: 1.0, precision)
         seat = step.seats[0]
         terms = testing.flat_gradient(step, seat, seat.moves[0], [testing.Chunk(batch())])
         found[precision] = terms / (SCALE if precision == "fp16" else 1)
