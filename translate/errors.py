@@ -5,7 +5,8 @@ TranslateError
 ├── DataError           images, folders, archives
 ├── PluginError         a plugin that is missing, broken, or breaks the contract
 ├── CheckpointError     runs, checkpoints and model files
-└── NonFiniteError      a loss or a gradient that became NaN or infinite
+├── NonFiniteError      a loss or a gradient that became NaN or infinite
+└── MemoryFullError     a step that the device's memory does not hold
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class CheckpointError(TranslateError):
 
 class NonFiniteError(TranslateError):
     """A loss or gradient was NaN or infinite; the update was skipped."""
+
+
+class MemoryFullError(TranslateError):
+    """The device's memory does not hold a step of the training."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -41,6 +41,7 @@ from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
+from translate.training.memory import explained
 from translate.training.progress import Terminal
 from translate.training.trainer import Trainer, timed_steps
 from translate.wording import counted
@@ -101,7 +102,8 @@ def _fit(
     run.describe(config, asked, data)
     if not run.resume(started) and config.init:
         _start_from(started, config.init)
-    return run.train(started)
+    with explained(started):
+        return run.train(started)
 
 
 def _folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | None]:
@@ -143,7 +145,8 @@ def _steps(config: FitConfig, data: TrainingData, trainer: Callable[[int], Train
     if config.steps is not None:
         return config.steps
     if config.minutes is not None:
-        return timed_steps(trainer(sys.maxsize), config.minutes)
+        with explained(thrown_away := trainer(sys.maxsize)):
+            return timed_steps(thrown_away, config.minutes)
     return max(1, math.ceil((config.epochs or DEFAULT_EPOCHS) * data.epoch / config.batch))
 
 

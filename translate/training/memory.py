@@ -1,0 +1,58 @@
+"""What to say when memory runs out: what took it, and which flags take less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from translate.device import fastest_precision
+from translate.errors import MemoryFullError
+from translate.training.trainer import Trainer
+from translate.wording import readable
+
+
+@contextmanager
+def explained(trainer: Trainer) -> Iterator[None]:
+    """Inside, running out of memory becomes a MemoryFullError that says what a run holds, and what would help."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Devices raise a class of their own, the CPU's allocator a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        held = trainer.checkpoint()
+        weights, state = (sum(tensor.nbytes for tensor in part.values()) for part in (held.model, held.training))
+        height, width = trainer.data.shape
+        raise MemoryFullError(
+            f"Memory ran out in step {trainer.step + 1} on {trainer.device}{_size_of(trainer.device)}. Weights take "
+            f"{readable(weights)}, optimizers, averages and pools {readable(state)}; the rest is what --batch "
+            f"{trainer.config.batch} at {width}×{height} keeps for backward. What takes less: "
+            f"{', '.join(_remedies(trainer))}."
+        ) from error
+
+
+def _size_of(device: torch.device) -> str:
+    if device.type != "cuda":
+        return ""
+    free, total = torch.cuda.mem_get_info(device)
+    return (
+        f" ({readable(total)}, of which other processes take {readable(total - free - torch.cuda.memory_reserved())})"
+    )
+
+
+def _remedies(trainer: Trainer) -> Iterator[str]:
+    """Flags that take less memory, the one that changes least first."""
+    config = trainer.config
+    batch, parts = config.batch, config.micro_batches
+    more = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
+    if more is not None and not trainer.model.couples_batch:
+        yield f"--micro-batches {more} (the same gradient)"
+    if trainer.precision == "fp32" and (fast := fastest_precision(trainer.device)) != "fp32":
+        yield f"--precision {fast}"
+    if trainer.data.place == "device":
+        yield "--store memory"
+    if batch > 1:
+        yield f"--batch {batch // 2}"
+    yield f"--size {config.size // 2}" if config.preprocess != "none" else "smaller images"
