@@ -31,9 +31,9 @@ def test_running_out_of_memory_names_what_took_it_and_what_takes_less(tmp_path, 
     trainer = testing.Case(model, tmp_path, **SMALL[model]).trainer(precision="bf16", **options)
     trainer.advance()
     trainer.game.seats[0].moves[0].loss = hungry
-    with pytest.raises(MemoryFullError, match=r"^Memory ran out in step 2 on cpu\. Weights take [\d.]+ kB") as caught:
-        with explained(trainer):
-            trainer.advance()
+    said = r"^Memory ran out in step 2 on cpu\. Weights take [\d.]+ kB"
+    with pytest.raises(MemoryFullError, match=said) as caught, explained(trainer):
+        trainer.advance()
     assert str(caught.value).endswith(f"What takes less: {remedies}")
 
 

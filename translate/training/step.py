@@ -59,6 +59,8 @@ class Seat:
         self.name = player.name
         self.gets_graph = isinstance(player, Generators)
         self.parameters = player.parameters()
+        # What the optimizer moves: on the CPU it copies all that is not contiguous, as weights in channels_last are not.
+        self.laid = {parameter: _as_it_lies(parameter.detach(), parameter) for parameter in self.parameters}
         self.moves = [Update(move.loss, player.parameters(move.networks)) for move in player.moves]
         self.penalties = [Update(penalty.loss, self.parameters, penalty.every) for penalty in player.penalties]
         self.summed = [penalty for penalty in self.penalties if penalty.every == 1]
@@ -87,9 +89,9 @@ class Seat:
         adam = self.player.optimizer
         correction = 1 / (1 + sum(1 / penalty.every for penalty in self.lazy))
         factors = {id(p): factor for network, factor in adam.scale.items() for p in network.parameters()}
-        groups: dict[float, list[nn.Parameter]] = {}
+        groups: dict[float, list[Tensor]] = {}
         for parameter in self.parameters:
-            groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+            groups.setdefault(factors.get(id(parameter), 1.0), []).append(self.laid[parameter])
         return torch.optim.Adam(
             [{"params": params, "lr": adam.lr * correction * factor} for factor, params in groups.items()],
             betas=(adam.betas[0] ** correction, adam.betas[1] ** correction),
@@ -317,7 +319,10 @@ class Step:
     @torch.no_grad()
     def _update(self, seat: Seat, update: Update, terms: dict[str, Tensor], step: int) -> None:
         """One optimizer step, which the device skips if a term or the gradient is not finite; clears the gradients."""
-        gradients = [parameter.grad for parameter in update.parameters if parameter.grad is not None]
+        for parameter in update.parameters:
+            gradient, parameter.grad = parameter.grad, None
+            seat.laid[parameter].grad = None if gradient is None else _as_it_lies(gradient, parameter)
+        gradients = [laid.grad for laid in seat.laid.values() if laid.grad is not None]
         if not gradients:
             raise PluginError(
                 f"{self.model.name}: {update.name} leaves the networks of {seat.name} without a gradient."
@@ -332,8 +337,7 @@ class Step:
         if seat.scaler.is_enabled():  # a gradient that overflows costs a step and halves the scale, down to 1
             finite[-1] |= seat.scaler.scale(torch.ones_like(norm)) > 1
             seat.scaler.update()
-        for parameter in update.parameters:
-            parameter.grad = None
+        seat.optimizer.zero_grad()
         # A fused step leaves the version counters alone; with them, backward through a stale graph raises.
         torch.autograd.graph.increment_version(update.parameters)
         self._note_failure(seat, update, list(terms), finite, step)
@@ -382,8 +386,8 @@ class Step:
         """Optimizer states, pools and augmentations by name, as they are between two steps."""
         found: dict[str, Tensor] = {}
         for seat, name, parameter in self._named_parameters():
-            for key, value in seat.optimizer.state[parameter].items():
-                found[f"optimizer.{seat.name}.{name}.{key}"] = value
+            for key, value in seat.optimizer.state[seat.laid[parameter]].items():
+                found[f"optimizer.{seat.name}.{name}.{key}"] = value if key == "step" else _as_named(value, parameter)
         for seat in self.seats:
             if state := seat.scaler.state_dict():
                 found[f"scaler.{seat.name}"] = torch.tensor([state[key] for key in SCALER], dtype=torch.float64)
@@ -400,9 +404,11 @@ class Step:
         for seat, name, parameter in self._named_parameters():
             state = _under(tensors, f"optimizer.{seat.name}.{name}.")
             if state:
-                seat.optimizer.state[parameter] = {
-                    # a moment has the strides of its parameter, since the fused step walks them together
-                    key: value.to(self.device) if key == "step" else torch.empty_like(parameter).copy_(value)
+                laid = seat.laid[parameter]
+                seat.optimizer.state[laid] = {
+                    key: value.to(self.device)
+                    if key == "step"
+                    else torch.empty_like(laid).copy_(_as_it_lies(value, parameter))
                     for key, value in state.items()
                 }
         for seat in self.seats:
@@ -479,6 +485,22 @@ def _split(batch: Any, parts: int) -> list[Any]:
     if parts == 1:
         return [batch]
     return [type(batch)(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in batch), strict=True)]
+
+
+def _axes(tensor: Tensor) -> list[int]:
+    """The axes of a tensor in the order of its memory, the slowest first."""
+    return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+
+
+def _as_it_lies(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A view with the axes in the order of the parameter's memory: contiguous if it lies as the parameter does."""
+    return tensor.permute(_axes(parameter))
+
+
+def _as_named(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A view of what `_as_it_lies` gave, with the axes as the parameter has them."""
+    axes = _axes(parameter)
+    return tensor.permute(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
