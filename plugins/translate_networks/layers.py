@@ -83,7 +83,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return tuple(part.clone() for part in torch.split(gradient, ctx.channels, 1))  # type: ignore[no-untyped-call]
+        return tuple(part.clone() for part in torch.split(gradient, ctx.channels, 1))
 
 
 def join(first: Tensor, second: Tensor) -> Tensor:
