@@ -59,7 +59,7 @@ class Seat:
         self.name = player.name
         self.gets_graph = isinstance(player, Generators)
         self.parameters = player.parameters()
-        # What the optimizer moves: on the CPU it would copy what is not contiguous, as weights in channels_last are not.
+        # What the optimizer moves: on the CPU it copies what is not contiguous, as weights in channels_last are not.
         self.laid = {parameter: _as_it_lies(parameter.detach(), parameter) for parameter in self.parameters}
         self.moves = [Update(move.loss, player.parameters(move.networks)) for move in player.moves]
         self.penalties = [Update(penalty.loss, self.parameters, penalty.every) for penalty in player.penalties]
