@@ -77,11 +77,12 @@ class Playing:
         data: Any = RandomBatches(kind.data, config, device)
         self.variant = variant
         self.trainer: Trainer | None = None
+        self.loop: PlainLoop | None = None
         self.play: Callable[[], object]
         if variant.plain:
             torch.manual_seed(config.seed)
             self.model = kind(kind.Config.model_validate(config.options), data.spec).to(device)
-            loop = PlainLoop(self.model, steps=STEPS)
+            loop = self.loop = PlainLoop(self.model, steps=STEPS)
             self.play = lambda: loop.step(data.drawn)
             return
         layout = torch.channels_last if variant.channels_last else torch.contiguous_format
