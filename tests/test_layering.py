@@ -25,7 +25,7 @@ ARCHITECTURES = (
 LAYERS = {
     0: {"bars", "calls", "errors", "files", "wording"},
     1: {"data", "device", "hookspecs", "losses", "model", "networks", "players", "plugins"},
-    2: {"training", "applying", "evaluating", "testing"},
+    2: {"training", "applying", "evaluating", "benchmarking", "testing"},
     3: {"cli", "__main__"},
 }
 """A package or module of the core may import its own layer and those below."""

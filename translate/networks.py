@@ -21,7 +21,8 @@ have besides:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -134,7 +135,22 @@ def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 
     It does change something where images of a batch are coupled (batch norm, minibatch stddev): one call each.
     """
-    if any(isinstance(each, _BatchNorm) or getattr(each, "couples_batch", False) for each in network.modules()):
+    if _apart or any(
+        isinstance(each, _BatchNorm) or getattr(each, "couples_batch", False) for each in network.modules()
+    ):
         return tuple(network(batch) for batch in batches)
     parts: tuple[Tensor, ...] = network(torch.cat(batches)).split([len(batch) for batch in batches])
     return parts
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside, `together` makes one call for each batch, so that what it does can be measured and checked."""
+    _apart.append(True)
+    try:
+        yield
+    finally:
+        _apart.pop()
+
+
+_apart: list[bool] = []  # not empty inside `apart`

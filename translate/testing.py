@@ -10,9 +10,10 @@ Each function of `CHECKS` takes a `Case` and raises AssertionError with a senten
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from translate.applying.inference import needs_no_input
 from translate.applying.model_file import load_model, write_model_file
 from translate.applying.sampler import Sampler, in_turn
 from translate.applying.translator import Translator
+from translate.benchmarking.plain import PlainLoop
 from translate.data import images as pictures
 from translate.data import writers
 from translate.data.batches import TrainingData
@@ -183,6 +185,32 @@ def treats_micro_batches_as_the_batch(case: Case) -> None:
         )
 
 
+def plays_as_the_plain_loop_does(case: Case) -> None:
+    """Until each player has moved, three steps at least, each gradient is the plain loop's; so are the weights then.
+
+    The engine's optimizers go on with the plain loop's gradients. Some gradients are nothing but rounding, as that of a
+    bias in front of an instance norm; Adam makes a full step of it, and the two would play different games.
+    """
+    trainer = case.trainer()
+    plain = PlainLoop(copy.deepcopy(trainer.model), steps=trainer.steps)
+    wanted: list[list[Tensor | None]] = []
+    for seat, player, optimizer in zip(trainer.game.seats, plain.players, plain.optimizers, strict=True):
+        optimizer.register_step_pre_hook(_noting(player.parameters(), wanted))
+        seat.optimizer.register_step_pre_hook(_comparing(seat, wanted))
+    for step in range(max(3, *(player.every for player in plain.players))):
+        torch.manual_seed(step)
+        plain.step(trainer.data.batch(step))
+        torch.manual_seed(step)
+        trainer.advance()
+        assert not wanted, f"in step {step + 1} the engine makes {len(wanted)} updates fewer than the plain loop"
+    expected = plain.model.state_dict()
+    for name, tensor in trainer.model.state_dict().items():
+        _assert_near(tensor.double(), expected[name].double(), name)
+    for name, network in plain.averages.items():
+        for found, tensor in zip(trainer.averages.networks[name].parameters(), network.parameters(), strict=True):
+            _assert_near(found, tensor, f"the average of {name}")
+
+
 def learns_alike_in_bf16(case: Case) -> None:
     """Over 20 steps the trace of each loss term in bf16 stays within a tenth of fp32's (root mean square)."""
     traces = {}
@@ -307,6 +335,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     moves_only_the_mover,
     treats_micro_batches_as_the_batch,
     compiles_in_one_piece,
+    plays_as_the_plain_loop_does,
     resumes_exactly,
     learns_alike_in_bf16,
     translates_any_size_reproducibly,
@@ -320,10 +349,48 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
 def flat_gradient(step: Step, seat: Seat, update: Update, chunks: list[Chunk]) -> Tensor:
     """The gradient of one update as a vector, before the optimizer; zeros where a parameter has none. Clears it."""
     step._gradient(seat, update, chunks)
-    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in update.parameters]
+    gradients = [p.grad for p in update.parameters]
     for parameter in update.parameters:
         parameter.grad = None
-    return torch.cat([part.flatten() for part in parts])
+    return _flat(update.parameters, gradients)
+
+
+def _flat(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor:
+    pairs = zip(parameters, gradients, strict=True)
+    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in pairs])
+
+
+def _noting(parameters: Sequence[Tensor], noted: list[list[Tensor | None]]) -> Callable[..., None]:
+    """A hook of an optimizer that appends the gradients which it is about to follow."""
+
+    def note(*_: Any) -> None:
+        # In the strides of the parameter, since a fused optimizer walks them together.
+        noted.append([None if p.grad is None else torch.empty_like(p).copy_(p.grad) for p in parameters])
+
+    return note
+
+
+def _comparing(seat: Seat, noted: list[list[Tensor | None]]) -> Callable[..., None]:
+    """A hook of a seat's optimizer that compares the gradients with the first noted ones, and puts those in place."""
+
+    def compare(*_: Any) -> None:
+        assert noted, f"{seat.name} makes an update that the plain loop does not make"
+        expected = noted.pop(0)
+        _assert_near(
+            _flat(seat.parameters, [p.grad for p in seat.parameters]),
+            _flat(seat.parameters, expected),
+            f"a gradient of {seat.name}",
+        )
+        for parameter, gradient in zip(seat.parameters, expected, strict=True):
+            parameter.grad = gradient
+
+    return compare
+
+
+def _assert_near(found: Tensor, expected: Tensor, what: str) -> None:
+    """Within 1e-5 of the plain loop's, in norm."""
+    away, scale = float((found - expected).detach().norm()), float(expected.detach().norm())
+    assert away <= 1e-5 * scale, f"{what} is {away / scale if scale else away:.1e} away from that of the plain loop"
 
 
 def held_by(trainer: Trainer) -> dict[str, Tensor]:

@@ -1,13 +1,12 @@
-"""One CycleGAN step: the engine against the plain eager float32 loop, in one process, in turns.
+"""The plain loop and the engine in float32 against a CycleGAN step written by hand; in turns, in one process.
 
-    python tests/benchmarks/step.py [--size 128] [--batch 1] [--generator "resnet(blocks=9)"] [--pairs 9] [--threads 2]
+    python tests/benchmarks/step.py [--size 128] [--batch 1] [--generator "resnet(blocks=9)"] [--turns 9]
 
-Prints the median milliseconds a step and the ratio, and each variant's peak memory, measured in a process of its own.
+Prints the median milliseconds a step, and the median of the ratios to the loop by hand. What the levers of the engine
+are worth is measured by `translate bench`, against the plain loop.
 """
 
 import argparse
-import json
-import multiprocessing
 import statistics
 import sys
 import time
@@ -15,64 +14,24 @@ from pathlib import Path
 
 import torch
 
-from translate.data.domains import DomainSpec, Spec
-from translate.device import autocast, cpu_name
+from translate.benchmarking.variants import Playing, Variant
 from translate.training.config import FitConfig
-from translate.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
 from plain_cyclegan import PlainCycleGAN, classical
 
-from translate_cyclegan import CycleGAN
-
-STEPS = 1000
-WARM_UP = 3
+CPU = torch.device("cpu")
+WARM_UP = 2
 
 
-class RandomBatches:
-    """Stands where the loader stands: one batch of noise, so that only the step is measured."""
-
-    def __init__(self, size, batch):
-        generator = torch.Generator().manual_seed(0)
-        images = torch.rand(2, batch, 3, size, size, generator=generator) * 2 - 1
-        self.spec = Spec({name: DomainSpec(name=name, size=size) for name in ("a", "b")})
-        self.pair = CycleGAN.data.batch_type(*images)
-
-    def batch(self, step):
-        return self.pair
-
-
-def engine(options, precision):
-    """A function that plays one step of the engine."""
-    config = FitConfig(
-        model="cyclegan", size=options.size, batch=options.batch, options={"generator": options.generator}
-    )
-    data = RandomBatches(options.size, options.batch)
-    trainer = Trainer(CycleGAN, data, config, steps=STEPS, device=torch.device("cpu"), precision=precision)
-    return trainer.advance
-
-
-def plain(options, precision="fp32"):
-    """A function that plays one step of the plain loop, on torch's own layers."""
-    data = RandomBatches(options.size, options.batch)
-    torch.manual_seed(0)
-    model = CycleGAN(CycleGAN.Config(generator=options.generator), data.spec)
+def by_hand(config):
+    """A function that plays one step of the loop by hand, on torch's own layers."""
+    model = Playing(Variant("plain loop", plain=True), config, CPU).model
+    model.requires_grad_(True)
     networks = [classical(network) for network in (model.a_to_b, model.b_to_a, model.judge_a, model.judge_b)]
-    loop = PlainCycleGAN(*networks, steps=STEPS)
-
-    def step():
-        with autocast(torch.device("cpu"), precision):
-            loop.step(data.pair.a, data.pair.b)
-
-    return step
-
-
-VARIANTS = {
-    "plain fp32": plain,
-    "plain bf16": lambda options: plain(options, "bf16"),
-    "engine fp32": lambda options: engine(options, "fp32"),
-    "engine bf16": lambda options: engine(options, "bf16"),
-}
+    loop = PlainCycleGAN(*networks, steps=1000)
+    a, b = torch.rand(2, config.batch, 3, config.size, config.size) * 2 - 1
+    return lambda: loop.step(a, b)
 
 
 def milliseconds(step):
@@ -81,66 +40,30 @@ def milliseconds(step):
     return (time.perf_counter() - started) * 1000
 
 
-def peak_megabytes():
-    """The most memory that this process has had resident so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def peak_memory(name, options, answer):
-    """What a process needs at its peak to play a few steps of one variant, above what it needs to start."""
-    torch.set_num_threads(options.threads)
-    before = peak_megabytes()
-    step = VARIANTS[name](options)
-    for _ in range(WARM_UP):
-        step()
-    answer.put(peak_megabytes() - before)
-
-
-def measure_memory(name, options):
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=peak_memory, args=(name, options, answer))
-    process.start()
-    process.join()
-    return answer.get()
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--generator", default="resnet(blocks=9)")
-    parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    steps = {name: make(options) for name, make in VARIANTS.items()}
+    parser.add_argument("--turns", type=int, default=9)
+    given = parser.parse_args()
+    config = FitConfig(
+        model="cyclegan", size=given.size, batch=given.batch, options={"generator": given.generator}, compile="off"
+    )
+    steps = {
+        "by hand": by_hand(config),
+        "plain loop": Playing(Variant("plain loop", plain=True), config, CPU).play,
+        "engine, fp32": Playing(Variant("engine"), config, CPU).play,
+    }
     times = {name: [] for name in steps}
-    for turn in range(WARM_UP + options.pairs):
+    for turn in range(WARM_UP + given.turns):
         for name, step in steps.items():
             taken = milliseconds(step)
             if turn >= WARM_UP:
                 times[name].append(taken)
-    base = times["plain fp32"]
-    rows = {
-        name: {
-            "ms": statistics.median(taken),
-            "ratio": statistics.median(p / t for p, t in zip(base, taken, strict=True)),
-            "peak_mb": measure_memory(name, options),
-        }
-        for name, taken in times.items()
-    }
-    if options.json:
-        print(json.dumps(rows))
-        return
-    print(
-        f"CycleGAN, {options.generator}, {options.size}², batch {options.batch}; {cpu_name()}, "
-        f"{options.threads} threads, torch {torch.__version__}, median of {options.pairs} turns"
-    )
-    for name, row in rows.items():
-        print(f"{name:12} {row['ms']:8.0f} ms/step   × {row['ratio']:.2f}   peak {row['peak_mb']:6.0f} MB above start")
+    for name, taken in times.items():
+        ratio = statistics.median(hand / own for hand, own in zip(times["by hand"], taken, strict=True))
+        print(f"{name:12} {statistics.median(taken):8.1f} ms/step   × {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A CycleGAN training step as one would write it by hand: eager, float32, one call a network a role, no tricks.
 
-The yardstick of tests/benchmarks/step.py and the oracle of test_plain_cyclegan.py. It does the same work as the engine:
-two Adams, image pools, averaged generators, linear decay, identity loss.
+Holds engine and plain loop (translate/benchmarking/plain.py) in values (test_plain_cyclegan.py) and in time
+(tests/benchmarks/step.py). It does the same work: two Adams, image pools, averaged generators, linear decay, identity
+loss.
 """
 
 import copy

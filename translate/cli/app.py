@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 import translate
 from translate import plugins
-from translate.cli import apply, data, doctor, evaluate, fit, models, sample
+from translate.cli import apply, bench, data, doctor, evaluate, fit, models, sample
 from translate.cli import plugins as plugins_command
 from translate.errors import PluginError, TranslateError, UsageError, did_you_mean
 
@@ -56,6 +56,7 @@ def _from_function(name: str, function: Callable[..., Any]) -> Any:
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(fit.app, name="fit")
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 for command in (apply.apply, sample.sample, evaluate.evaluate, models.models, plugins_command.plugins, doctor.doctor):
     app.command()(command)

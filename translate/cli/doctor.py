@@ -25,8 +25,8 @@ def doctor(json: AsJson = False) -> None:
     plugins.load_all()
     problems = _problems()
     report = {
-        "versions": _versions(),
-        "devices": _devices(),
+        "versions": versions(),
+        "devices": devices(),
         "plugins": distributions(),
         "failures": plugins.failures(),
         "problems": problems,
@@ -39,7 +39,8 @@ def doctor(json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+    """Of Python, this package, and what it depends on; None for what is not installed."""
     return {
         "python": platform.python_version(),
         "translate": translate.__version__,
@@ -54,13 +55,14 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _devices() -> list[dict[str, Any]]:
+def devices() -> list[dict[str, Any]]:
+    """What the machine computes on, the CPU first."""
     import torch
 
     from translate.device import cpu_name, fastest_precision
 
     cpu = torch.device("cpu")
-    devices: list[dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         {
             "device": "cpu",
             "name": cpu_name(),
@@ -73,11 +75,11 @@ def _devices() -> list[dict[str, Any]]:
         properties = torch.cuda.get_device_properties(index)
         best = fastest_precision(torch.device("cuda", index))
         memory = round(properties.total_memory / 2**30, 1)
-        devices.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory, "precision": best})
+        found.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory, "precision": best})
     if torch.backends.mps.is_available():
         best = fastest_precision(torch.device("mps"))
-        devices.append({"device": "mps", "name": platform.processor(), "precision": best})
-    return devices
+        found.append({"device": "mps", "name": platform.processor(), "precision": best})
+    return found
 
 
 def _problems() -> list[str]:

@@ -1,21 +1,16 @@
-"""`translate fit MODEL`: the engine's options and the model's own become flags.
-
-The sub-commands are the installed models, known from metadata; the one that is named is imported, the others are not.
-"""
+"""`translate fit MODEL`: the engine's options and the model's own become flags."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic.fields import FieldInfo
 from rich.markup import escape
-from typer.core import TyperCommand, TyperGroup
 
-from translate import plugins
 from translate.cli import flags
+from translate.cli.by_model import ByModel
 from translate.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -28,25 +23,15 @@ EXCLUSIVE = (LENGTH, ("data", "a"), ("data", "b"))
 """Options that replace each other: one that is given as a flag drops the others that a config file sets."""
 
 
-class Models(TyperGroup):
-    """A group with one sub-command a model."""
+class Models(ByModel):
+    """A model to train; `--config` may name it as well."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(plugins.model_names())
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return Unloaded(cmd_name, help=f"From {plugins.model_names().get(cmd_name)}.")
+    def command_of(self, model: type[Model[Any]]) -> Any:
+        return _command(model)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         file = _config_file(args)
         return super().parse_args(ctx, args if file is None else [_model_of(file), *args])
-
-
-class Unloaded(TyperCommand):
-    """Stands for a model's command in lists; the model is imported when the command's own words are parsed."""
-
-    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return _command(plugins.model(str(self.name))).make_context(info_name, args, parent, **extra)
 
 
 app = typer.Typer(
@@ -106,15 +91,10 @@ def _engine_options(model: type[Model[Any]]) -> Iterator[inspect.Parameter]:
     for panel in ("Data", "Length", "Run", "Engine"):
         for name, field in FitConfig.model_fields.items():
             if panels.get(name, "Engine") == panel and _applies(name, model.data.names):
-                yield flags.flag(name, _preset(field, model.preset, name), panel)
+                yield flags.flag(name, flags.with_preset(field, model.preset, name), panel)
         if panel == "Run":
             yield flags.parameter("config", ConfigFile, None)
             yield flags.parameter("resume", Resume, False)
-
-
-def _preset(field: FieldInfo, preset: Mapping[str, Any], name: str) -> FieldInfo:
-    """The field of an engine option, with the default that it has for this model."""
-    return FieldInfo.merge_field_infos(field, default=preset[name]) if name in preset else field
 
 
 ConfigFile = Annotated[

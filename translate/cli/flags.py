@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -44,6 +44,11 @@ def flag(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
         rich_help_panel=panel,
     )
     return parameter(name, Annotated[kind | None if default is None else kind, option], default)
+
+
+def with_preset(field: FieldInfo, preset: Mapping[str, Any], name: str) -> FieldInfo:
+    """The field of an engine option, with the default that it has for this model."""
+    return FieldInfo.merge_field_infos(field, default=preset[name]) if name in preset else field
 
 
 def parsed(field: FieldInfo, value: Any) -> Any:

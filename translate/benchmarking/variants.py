@@ -1,0 +1,115 @@
+"""What `translate bench` plays: the plain loop, and the engine with one thing more in each row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from translate import plugins
+from translate.benchmarking.plain import PlainLoop
+from translate.data.domains import DomainSpec, Labelled, Needs, Spec
+from translate.device import Precision, memory_format, resolve_precision
+from translate.networks import apart
+from translate.training.config import FitConfig
+from translate.training.trainer import Trainer
+
+STEPS = 1_000_000
+"""Length of the run that is played the beginning of: long, so that no schedule ends."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table. batched: calls of one network in one, where that is exact."""
+
+    name: str
+    plain: bool = False
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    batched: bool = False
+    compiled: bool = False
+
+
+def variants(device: torch.device) -> list[Variant]:
+    """The rows for a device; the last two are what `fit` does there, without and with --compile."""
+    fast = resolve_precision("auto", device)
+    kept = memory_format(device, fast) == torch.channels_last
+    rows = [Variant("plain loop", plain=True), Variant("engine"), Variant("+ channels_last", channels_last=True)]
+    if fast != "fp32":
+        rows.append(Variant(f"+ {fast}", precision=fast, channels_last=True))
+    batched = "+ batched" if kept else "engine + batched"
+    rows.append(Variant(batched, precision=fast, channels_last=kept, batched=True))
+    rows.append(Variant("+ compile", precision=fast, channels_last=kept, batched=True, compiled=True))
+    return rows
+
+
+class RandomBatches:
+    """Stands where the loader stands: one batch of random images, always the same, so that only the step is measured.
+
+    Three channels of eight bits; of a model that needs classes, two.
+    """
+
+    def __init__(self, needs: Needs, config: FitConfig, device: torch.device) -> None:
+        classes = ("0", "1") if isinstance(needs, Labelled) and not needs.optional else ()
+        self.shape = (config.size, config.size)
+        self.spec = Spec({name: DomainSpec(name=name, size=config.size, classes=classes) for name in needs.names})
+        images = torch.rand(len(needs.names), config.batch, 3, *self.shape, device=device) * 2 - 1
+        labels = [torch.arange(config.batch, device=device) % max(1, len(classes))]
+        self.drawn = needs.batch_type(*images, *(labels if isinstance(needs, Labelled) else []))
+
+    def batch(self, step: int) -> Any:
+        """The batch, whatever the step."""
+        return self.drawn
+
+
+class Playing:
+    """A variant of a model's game, from its first step; `play` makes the next step, and does not wait for the device.
+
+    Raises UsageError, as `fit` does, for a size, a batch or options that the networks cannot take.
+    """
+
+    def __init__(self, variant: Variant, config: FitConfig, device: torch.device) -> None:
+        kind = plugins.model(config.model)
+        data: Any = RandomBatches(kind.data, config, device)
+        self.variant = variant
+        self.trainer: Trainer | None = None
+        self.loop: PlainLoop | None = None
+        self.play: Callable[[], object]
+        if variant.plain:
+            torch.manual_seed(config.seed)
+            self.model = kind(kind.Config.model_validate(config.options), data.spec).to(device)
+            loop = self.loop = PlainLoop(self.model, steps=STEPS)
+            self.play = lambda: loop.step(data.drawn)
+            return
+        layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+        config = config.model_copy(update={"compile": "on" if variant.compiled else "off"})
+        self.trainer = Trainer(
+            kind, data, config, steps=STEPS, device=device, precision=variant.precision, layout=layout
+        )
+        self.model = self.trainer.model
+        self.play = self._advance
+
+    def _advance(self) -> None:
+        assert self.trainer is not None
+        with nullcontext() if self.variant.batched else apart():
+            self.trainer.advance()
+
+    @property
+    def uncompiled(self) -> str:
+        """Why nothing is compiled, after the first steps of a variant that should be; empty if all is well."""
+        return self.trainer.game.uncompiled if self.trainer is not None else ""
+
+    @property
+    def cycle(self) -> int:
+        """The steps after which the same moves and lazy penalties come again."""
+        players = list(self.model.players())
+        return math.lcm(*(player.every * k for player in players for k in (1, *(p.every for p in player.penalties))))
+
+    @property
+    def all_moved(self) -> int:
+        """The steps in which every player moves at least once."""
+        return max(player.every for player in self.model.players())

@@ -1,0 +1,38 @@
+"""A command with a sub-command for each installed model, whose own options are among its flags."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from translate import plugins
+
+if TYPE_CHECKING:
+    from translate.model import Model
+
+
+class ByModel(TyperGroup):
+    """The sub-commands are the models, known from metadata; the one that is named is imported, the others are not."""
+
+    def command_of(self, model: type[Model[Any]]) -> Any:
+        """The sub-command of a model, made of its declarations."""
+        raise NotImplementedError
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(plugins.model_names())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return Unloaded(self, cmd_name, help=f"From {plugins.model_names().get(cmd_name)}.")
+
+
+class Unloaded(TyperCommand):
+    """Stands for a model's command in lists; the model is imported when the command's own words are parsed."""
+
+    def __init__(self, group: ByModel, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.group = group
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        command = self.group.command_of(plugins.model(str(self.name)))
+        return command.make_context(info_name, args, parent, **extra)
