@@ -72,6 +72,11 @@ def keep_freed_memory() -> None:
         library.mallopt(*no_trimming)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch has a class for it on devices, and its CPU allocator a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def cpu_name() -> str:
     """The processor's name, as the system has it."""
     return _cpu_info("model name").strip() or platform.processor() or platform.machine()

@@ -37,7 +37,7 @@ from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.compile import failures
 from translate.training.config import FitConfig
-from translate.training.step import Chunk, Seat, Step, Update
+from translate.training.step import Chunk, Seat, Step, Update, as_it_lies
 from translate.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -364,8 +364,7 @@ def _noting(parameters: Sequence[Tensor], noted: list[list[Tensor | None]]) -> C
     """A hook of an optimizer that appends the gradients which it is about to follow."""
 
     def note(*_: Any) -> None:
-        # In the strides of the parameter, since a fused optimizer walks them together.
-        noted.append([None if p.grad is None else torch.empty_like(p).copy_(p.grad) for p in parameters])
+        noted.append([None if p.grad is None else p.grad.clone() for p in parameters])
 
     return note
 
@@ -376,12 +375,13 @@ def _comparing(seat: Seat, noted: list[list[Tensor | None]]) -> Callable[..., No
     def compare(*_: Any) -> None:
         assert noted, f"{seat.name} makes an update that the plain loop does not make"
         expected = noted.pop(0)
-        _assert_near(
-            _flat(seat.parameters, [p.grad for p in seat.parameters]),
-            _flat(seat.parameters, expected),
-            f"a gradient of {seat.name}",
-        )
-        for parameter, gradient in zip(seat.parameters, expected, strict=True):
+        laid = list(seat.laid.values())
+        gradients = [
+            None if gradient is None else as_it_lies(gradient, parameter)
+            for gradient, parameter in zip(expected, seat.parameters, strict=True)
+        ]
+        _assert_near(_flat(laid, [p.grad for p in laid]), _flat(laid, gradients), f"a gradient of {seat.name}")
+        for parameter, gradient in zip(laid, gradients, strict=True):
             parameter.grad = gradient
 
     return compare

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from translate.bars import bar
 from translate.benchmarking.variants import Playing, Variant, variants
-from translate.device import HALVES, Precision, keep_freed_memory, resolve_precision
+from translate.device import HALVES, Precision, is_out_of_memory, keep_freed_memory, resolve_precision
 from translate.training.config import FitConfig
 
 WARM_UP = 3
@@ -77,7 +77,7 @@ class Row:
         try:
             yield
         except (MemoryError, RuntimeError) as error:
-            if not _is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self.note, self.playing = "out of memory", None
         if on_gpu:
@@ -212,10 +212,6 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 # ------------------------------------------------------------------ memory on a CPU

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from translate.device import fastest_precision
+from translate.device import fastest_precision, is_out_of_memory
 from translate.errors import MemoryFullError
-from translate.training.trainer import Trainer
+from translate.training.trainer import Trainer, unique_tensors
 from translate.wording import readable
 
 
@@ -18,12 +18,11 @@ def explained(trainer: Trainer) -> Iterator[None]:
     """Inside, running out of memory becomes a MemoryFullError that says what a run holds, and what would help."""
     try:
         yield
-    except RuntimeError as error:
-        # Devices raise a class of their own, the CPU's allocator a plain RuntimeError.
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        held = trainer.checkpoint()
-        weights, state = (sum(tensor.nbytes for tensor in part.values()) for part in (held.model, held.training))
+        held = unique_tensors(trainer.model), trainer.averages.tensors() | trainer.game.tensors()
+        weights, state = (sum(tensor.nbytes for tensor in tensors.values()) for tensors in held)
         height, width = trainer.data.shape
         raise MemoryFullError(
             f"Memory ran out in step {trainer.step + 1} on {trainer.device}{_size_of(trainer.device)}. Weights take "

@@ -60,7 +60,7 @@ class Seat:
         self.gets_graph = isinstance(player, Generators)
         self.parameters = player.parameters()
         # What the optimizer moves: on the CPU it copies what is not contiguous, as weights in channels_last are not.
-        self.laid = {parameter: _as_it_lies(parameter.detach(), parameter) for parameter in self.parameters}
+        self.laid = {parameter: as_it_lies(parameter.detach(), parameter) for parameter in self.parameters}
         self.moves = [Update(move.loss, player.parameters(move.networks)) for move in player.moves]
         self.penalties = [Update(penalty.loss, self.parameters, penalty.every) for penalty in player.penalties]
         self.summed = [penalty for penalty in self.penalties if penalty.every == 1]
@@ -321,7 +321,7 @@ class Step:
         """One optimizer step, which the device skips if a term or the gradient is not finite; clears the gradients."""
         for parameter in update.parameters:
             gradient, parameter.grad = parameter.grad, None
-            seat.laid[parameter].grad = None if gradient is None else _as_it_lies(gradient, parameter)
+            seat.laid[parameter].grad = None if gradient is None else as_it_lies(gradient, parameter)
         gradients = [laid.grad for laid in seat.laid.values() if laid.grad is not None]
         if not gradients:
             raise PluginError(
@@ -387,7 +387,7 @@ class Step:
         found: dict[str, Tensor] = {}
         for seat, name, parameter in self._named_parameters():
             for key, value in seat.optimizer.state[seat.laid[parameter]].items():
-                found[f"optimizer.{seat.name}.{name}.{key}"] = value if key == "step" else _as_named(value, parameter)
+                found[f"optimizer.{seat.name}.{name}.{key}"] = value if key == "step" else as_named(value, parameter)
         for seat in self.seats:
             if state := seat.scaler.state_dict():
                 found[f"scaler.{seat.name}"] = torch.tensor([state[key] for key in SCALER], dtype=torch.float64)
@@ -408,7 +408,7 @@ class Step:
                 seat.optimizer.state[laid] = {
                     key: value.to(self.device)
                     if key == "step"
-                    else torch.empty_like(laid).copy_(_as_it_lies(value, parameter))
+                    else torch.empty_like(laid).copy_(as_it_lies(value, parameter))
                     for key, value in state.items()
                 }
         for seat in self.seats:
@@ -492,13 +492,13 @@ def _axes(tensor: Tensor) -> list[int]:
     return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
 
 
-def _as_it_lies(tensor: Tensor, parameter: Tensor) -> Tensor:
+def as_it_lies(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A view with the axes in the order of the parameter's memory: contiguous if it lies as the parameter does."""
     return tensor.permute(_axes(parameter))
 
 
-def _as_named(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A view of what `_as_it_lies` gave, with the axes as the parameter has them."""
+def as_named(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """A view of what `as_it_lies` gave, with the axes as the parameter has them."""
     axes = _axes(parameter)
     return tensor.permute(sorted(range(len(axes)), key=axes.__getitem__))
 
