@@ -364,7 +364,8 @@ def _noting(parameters: Sequence[Tensor], noted: list[list[Tensor | None]]) -> C
     """A hook of an optimizer that appends the gradients which it is about to follow."""
 
     def note(*_: Any) -> None:
-        noted.append([None if p.grad is None else p.grad.clone() for p in parameters])
+        # In the strides of the parameter, since a fused optimizer walks them together.
+        noted.append([None if p.grad is None else torch.empty_like(p).copy_(p.grad) for p in parameters])
 
     return note
 
