@@ -6,7 +6,7 @@ The sub-commands are the installed models, known from metadata; the one that is 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,7 +46,8 @@ class Unloaded(TyperCommand):
     """Stands for a model's command in lists; the model is imported when the command's own words are parsed."""
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return _command(plugins.model(str(self.name))).make_context(info_name, args, parent, **extra)
+        words = [str(self.name), *args]
+        return _command(plugins.model(str(self.name)), words).make_context(info_name, args, parent, **extra)
 
 
 app = typer.Typer(
@@ -77,8 +78,11 @@ def _model_of(file: str) -> str:
     return model
 
 
-def _command(model: type[Model[Any]]) -> Any:
-    """The model's command, made of its declarations. Raises PluginError if it redefines an option of the engine."""
+def _command(model: type[Model[Any]], words: Sequence[str]) -> Any:
+    """The model's command, made of its declarations. Raises PluginError if it redefines an option of the engine.
+
+    words: what follows `translate fit`, for the processes that it may start.
+    """
     from translate.training.config import FitConfig
 
     own = model.Config.model_fields
@@ -91,7 +95,7 @@ def _command(model: type[Model[Any]]) -> Any:
     ]
     about = inspect.cleandoc(model.__doc__ or model.Config.__doc__ or "")
     return flags.command(
-        model.name, lambda **given: _start(model, given), parameters, f"Train {model.name}.\n\n{escape(about)}"
+        model.name, lambda **given: _start(model, given, words), parameters, f"Train {model.name}.\n\n{escape(about)}"
     )
 
 
@@ -135,8 +139,11 @@ def _applies(option: str, domains: tuple[str, ...]) -> bool:
     return option not in ("model", "options") and (word not in ("a", "b", "images") or word in domains)
 
 
-def _start(model: type[Model[Any]], given: dict[str, Any]) -> None:
-    """Train with these values, over those of the config file if there is one. Raises UsageError for a bad value."""
+def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str]) -> None:
+    """Train with these values, over those of the config file if there is one. Raises UsageError for a bad value.
+
+    For several devices the same words go to as many processes.
+    """
     from translate.training.config import fit_config, read_config
 
     resume = given.pop("resume", False)
@@ -154,6 +161,16 @@ def _start(model: type[Model[Any]], given: dict[str, Any]) -> None:
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
+    from translate.training.distributed import is_rank, launch
     from translate.training.run import fit
 
-    fit(config, resume=resume)
+    if config.devices == 1 or is_rank():
+        fit(config, resume=resume)
+    elif status := launch(["fit", *_without_devices(words)], config):
+        raise typer.Exit(status)
+
+
+def _without_devices(words: Sequence[str]) -> Iterator[str]:
+    """The words without `--devices N`."""
+    pairs = zip(["", *words], words, strict=False)
+    return (word for before, word in pairs if before != "--devices" and word.partition("=")[0] != "--devices")
