@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MethodType
@@ -18,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from translate.device import resolve_device
@@ -218,8 +222,10 @@ def joined() -> Iterator[Group]:
     if not is_rank():
         yield Group()
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    group = Group(dist.get_rank(), dist.get_world_size())
+    store, rank, ranks = next(rendezvous("env://"))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=_unused(store, rank, ranks), rank=rank, world_size=ranks)
+    group = Group(rank, ranks)
     try:
         yield group
     except RuntimeError as error:
@@ -228,6 +234,27 @@ def joined() -> Iterator[Group]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _unused(store: Store, rank: int, ranks: int) -> Store:
+    """A part of the store where nothing is left of processes that these were started in the place of.
+
+    torchrun keeps one store over its restarts, where a rank would find the addresses of ranks that have ended
+    (https://github.com/pytorch/pytorch/issues/135712), and each machine counts restarts of its own, which so tell
+    nothing apart. The first rank invents a name for the part. The others ask for it under names that they invent, so
+    that no rank takes an old answer for its own.
+    """
+    name = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"asks {rank}", name)
+        name = store.get(f"answer {name}").decode()
+        store.set(f"{name} has {rank}", "")
+    while rank == 0 and not store.check([f"{name} has {each}" for each in range(1, ranks)]):
+        for other in range(1, ranks):
+            if store.check([f"asks {other}"]):  # perhaps the question of a rank that has ended, which does no harm
+                store.set(f"answer {store.get(f'asks {other}').decode()}", name)
+        time.sleep(0.01)
+    return PrefixStore(name, store)
 
 
 def is_rank() -> bool:
