@@ -176,12 +176,17 @@ def words(images, run, model, generator, discriminator, *more) -> list[str]:
     return ["fit", model, *(f"--{name}={value}" for name, value in options.items()), *more]
 
 
-def torchrun(*words: str, machine=("--standalone",), restarts=0) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", *machine, f"--max-restarts={restarts}"]
+def started(*command: str) -> subprocess.Popen:
+    """A process of `python -m`, whose words to stderr are kept; for a `with`."""
     return subprocess.Popen(
-        [*command, "--nproc-per-node=2", "-m", "--", "translate", *words],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True, process_group=0,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def torchrun(*words: str, machine=("--standalone",), restarts=0) -> subprocess.Popen:
+    options = [*machine, f"--max-restarts={restarts}", "--nproc-per-node=2"]
+    return started("torch.distributed.run", *options, "-m", "--", "translate", *words)
 
 
 def ranks_of(process: subprocess.Popen) -> list[int]:
@@ -189,11 +194,21 @@ def ranks_of(process: subprocess.Popen) -> list[int]:
     return [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def wait_for(run: Path, step: int) -> None:
+def wait_for(run: Path, step: int, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 100
     while not (run / "checkpoints" / f"{step:09d}").exists():
         assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
+
+
+def told(process: subprocess.Popen) -> str:
+    """What it said until it ended; what has not ended after minutes is ended, which is an error."""
+    try:
+        return process.communicate(timeout=200)[1]
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
 
 
 def assert_same_end(run: Path, other: Path, steps: int = STEPS) -> None:
@@ -223,14 +238,23 @@ def test_the_first_rank_writes_once_and_keeps_what_is_each_ranks_own(straight):
 
 
 @pytest.mark.slow
-def test_a_killed_rank_is_started_again_and_the_run_ends_with_the_same_weights(images, straight, tmp_path):
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("starter", ["torchrun", "--devices"])
+def test_a_killed_rank_is_started_again_and_the_run_ends_with_the_same_weights(
+    images, straight, tmp_path, starter, rank
+):
     run = tmp_path / "run"
-    with torchrun(*words(images, run, "cyclegan", *CYCLEGAN), "--resume", restarts=1) as process:
-        wait_for(run, 3)
-        os.kill(ranks_of(process)[1], signal.SIGKILL)
-        _, said = process.communicate()
+    given = words(images, run, "cyclegan", *CYCLEGAN)
+    by_torchrun = starter == "torchrun"
+    with (
+        torchrun(*given, "--resume", restarts=1) if by_torchrun else started("translate", *given, "--devices=2")
+    ) as process:
+        wait_for(run, 3, process)
+        os.kill(ranks_of(process)[rank], signal.SIGKILL)
+        said = told(process)
     assert process.returncode == 0, said
     assert "Resuming" in said
+    assert by_torchrun or "ended by signal 9; all start again from the last checkpoint" in said
     assert_same_end(run, straight)
 
 
@@ -240,9 +264,9 @@ def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_a_checkpoint(image
     run = tmp_path / "run"
     given = words(images, run, "cyclegan", *CYCLEGAN)
     with torchrun(*given) as process:
-        wait_for(run, 3)
+        wait_for(run, 3, process)
         os.kill(ranks_of(process)[rank], signal.SIGTERM)
-        _, said = process.communicate()
+        said = told(process)
     assert said.count("Stopped at step") == 1, said
     assert main([*given, "--resume", "--devices=2"]) == 0
     assert_same_end(run, straight)
@@ -252,12 +276,10 @@ def test_a_signal_to_any_rank_stops_all_at_the_same_step_with_a_checkpoint(image
 def test_ctrl_c_stops_a_run_on_several_devices_with_a_checkpoint(images, straight, tmp_path):
     run = tmp_path / "run"
     given = words(images, run, "cyclegan", *CYCLEGAN)
-    with subprocess.Popen(
-        [sys.executable, "-m", "translate", *given, "--devices=2"], stderr=subprocess.PIPE, text=True, process_group=0
-    ) as process:
-        wait_for(run, 3)
+    with started("translate", *given, "--devices=2") as process:
+        wait_for(run, 3, process)
         os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate()
+        said = told(process)
     assert process.returncode == 130, said
     assert said.count("Stopped at step") == 1
     assert "Traceback" not in said
@@ -266,17 +288,17 @@ def test_ctrl_c_stops_a_run_on_several_devices_with_a_checkpoint(images, straigh
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_devices(images, straight, tmp_path, capsys):
+def test_a_run_goes_on_with_another_number_of_devices(images, tmp_path, capsys):
     run = tmp_path / "run"
     given = words(images, run, "cyclegan", *CYCLEGAN)
     with torchrun(*given) as process:
-        wait_for(run, 3)
+        wait_for(run, 3, process)
         os.kill(ranks_of(process)[0], signal.SIGTERM)
-        process.communicate()
+        told(process)
     assert main([*given, "--resume"]) == 0
     assert "written on 2 devices, and there are 1 now: image pools start empty" in capsys.readouterr().err
     with torchrun(*given, "--resume", "--steps=26") as process:
-        _, said = process.communicate()
+        said = told(process)
     assert process.returncode == 0, said
     assert "written on 1 devices, and there are 2 now" in said
 
@@ -290,9 +312,9 @@ def test_two_machines_train_like_one_with_two_devices(images, tmp_path):
     machine = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}", "--rdzv-id=test")
     given = words(images, runs[0], "pix2pix", *PIX2PIX)
     with torchrun(*given, machine=machine) as first, torchrun(*given, machine=machine) as second:
-        told = first.communicate()[1] + second.communicate()[1]
-    assert first.returncode == second.returncode == 0, told
-    assert told.count("is trained") == 1
+        said = told(first) + told(second)
+    assert first.returncode == second.returncode == 0, said
+    assert said.count("is trained") == 1
     assert main([*words(images, runs[1], "pix2pix", *PIX2PIX), "--devices=4"]) == 0
     assert_same_end(*runs)
 
@@ -310,6 +332,6 @@ def test_two_machines_train_like_one_with_two_devices(images, tmp_path):
 def test_an_error_before_the_first_step_is_told_once(images, tmp_path, capfd, option, status, said):
     given = words(images, tmp_path / "run", "cyclegan", *CYCLEGAN)
     assert main([*given, option, "--devices=2"]) == status
-    told = capfd.readouterr().err
-    assert told.count("error:") == 1, told
-    assert said in told
+    everything = capfd.readouterr().err
+    assert everything.count("error:") == 1, everything
+    assert said in everything

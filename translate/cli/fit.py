@@ -162,11 +162,13 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
     config = fit_config(values)
 
     from translate.training.distributed import is_rank, launch
-    from translate.training.run import fit
+    from translate.training.run import fit, run_folder
 
     if config.devices == 1 or is_rank():
         fit(config, resume=resume)
-    elif status := launch(["fit", *_without_devices(words)], config):
+        return
+    folder, _ = run_folder(config, resume)
+    if status := launch(["fit", *_without_devices(words), f"--run={folder}", "--resume"], config):
         raise typer.Exit(status)
 
 

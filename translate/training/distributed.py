@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +28,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from translate.device import resolve_device
 from translate.errors import CheckpointError, TranslateError, UsageError
 from translate.training.config import FitConfig
+from translate.training.progress import Terminal
 
 T = TypeVar("T")
+RESTARTS = 3
+"""How often `launch` starts processes again of which one was killed."""
 
 
 class Group:
@@ -289,23 +293,36 @@ def check_batch(batch: int, ranks: int) -> None:
 def launch(words: Sequence[str], config: FitConfig) -> int:
     """Run `translate` with these words in `config.devices` processes, by torchrun's module; its exit status.
 
-    Raises UsageError if this machine has fewer devices, TranslateError if a process was killed.
+    words: so that a second start goes on where the first one ended. There is one, a few times, where a process was
+    killed; what a process itself gave up for is an answer. Raises UsageError if this machine has fewer devices,
+    TranslateError if processes are killed again and again.
     """
+    check_devices(resolve_device(config.device), config.devices)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.devices)))
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the first rank tells what happened
+    for left in reversed(range(RESTARTS + 1)):
+        status = _torchrun(words, config.devices)
+        if status >= 0:
+            return status
+        ended = f"A process was ended by signal {-status}"
+        if left:
+            Terminal().say(f"{ended}; all start again from the last checkpoint.")
+    raise TranslateError(f"{ended} for the {RESTARTS + 1}th time; go on with --resume when you know why.")
+
+
+def _torchrun(words: Sequence[str], processes: int) -> int:
+    """Run `translate` with these words in so many processes: its exit status, or minus the signal that killed one."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    devices = config.devices
-    check_devices(resolve_device(config.device), devices)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the first rank tells what happened
     try:
-        run(parse_args(["--standalone", f"--nproc-per-node={devices}", "-m", "--", "translate", *words]))  # type: ignore[no-untyped-call]
+        run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", "--", "translate", *words]))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:
-            raise TranslateError(f"Rank {rank} was ended by signal {-failure.exitcode}; go on with --resume.") from None
-        return failure.exitcode
-    except SignalException as signal:
-        return 128 + int(signal.sigval)
+        statuses = [failure.exitcode for failure in error.failures.values()]
+        # torchrun itself ends by SIGTERM those that are left
+        killed = [status for status in statuses if status < 0 and status != -signal.SIGTERM]
+        return killed[0] if killed else error.get_first_failure()[1].exitcode
+    except SignalException as received:
+        return 128 + int(received.sigval)
     return 0

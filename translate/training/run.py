@@ -65,7 +65,7 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     """
     kind = plugins.model(config.model)
     with joined() as group:
-        folder, stored = group.first(lambda: _folder(config, resume))
+        folder, stored = group.first(lambda: run_folder(config, resume))
         with group.together():
             if config.devices > 1 and group.ranks == 1:
                 raise UsageError("fit() trains in this process; use `translate fit --devices`, or torchrun.")
@@ -151,7 +151,7 @@ def _follow(run: Run, trainer: Trainer) -> Path:
     return run.folder
 
 
-def _folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | None]:
+def run_folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | None]:
     """The folder of the run, and the run.toml in it if that run is to go on. Raises UsageError if it is not free."""
     if resume and not config.run:
         raise UsageError("--resume continues the run in --run DIR; say which.")
