@@ -33,10 +33,10 @@ from translate.data.batches import TrainingData
 from translate.data.domains import Labelled, Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.device import Precision
+from translate.distributed import Group, joined
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.config import FitConfig
-from translate.training.distributed import Group, joined
 from translate.training.step import Chunk, Seat, Step, Update
 from translate.training.trainer import Trainer
 

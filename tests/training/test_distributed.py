@@ -15,13 +15,14 @@ import toys
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-from translate import Discriminators, plugins, testing
+from translate import Discriminators, distributed, plugins, testing
+from translate.applying.folder import apply
+from translate.applying.model_file import write_model_file
 from translate.cli import main
 from translate.cli.fit import _without_devices
+from translate.distributed import Group, check_batch, joined
 from translate.errors import CheckpointError, DataError, NonFiniteError, UsageError
-from translate.training import distributed
 from translate.training.augment import DiscriminatorAugment
-from translate.training.distributed import Group, check_batch, joined
 
 STEPS = 24
 CYCLEGAN = ("resnet(blocks=1, width=4)", "patchgan(layers=1, width=4)", "--pool-size=3")
@@ -35,18 +36,37 @@ PIX2PIX = ("unet(width=4)", 'patchgan(layers=1, width=4, norm="batch")')
 def found(tmp_path_factory):
     """What `_two_ranks` left on each of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
+    a_model_and_images(folder)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     spawn(_two_ranks, (port, folder), nprocs=2)
-    return [json.loads((folder / str(rank)).read_text()) for rank in range(2)]
+    return [json.loads((folder / str(rank)).read_text()) | {"folder": folder} for rank in range(2)]
+
+
+def a_model_and_images(folder: Path) -> None:
+    """Seven files of which the fifth is no image, and the translation of the third is there."""
+    case = testing.Case("cyclegan", folder, generator=CYCLEGAN[0], discriminator=CYCLEGAN[1])
+    trainer = case.trainer()
+    about = {"steps": 0, "images": 0, "precision": "fp32"}
+    write_model_file(folder / "model.safetensors", trainer.model, trainer.exported(), about)
+    (folder / "images/a/4-broken.png").write_text("no image")
+    (folder / "out").mkdir()
+    (folder / "out/2.png").write_text("is there")
 
 
 def _two_ranks(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     with joined() as group:
-        checks = (_raised, _compared, _steered, _not_finite)
-        (folder / str(rank)).write_text(json.dumps({check.__name__: check(group) for check in checks}))
+        found = {check.__name__: check(group) for check in (_raised, _compared, _steered, _not_finite)}
+        found["_applied"] = _applied(group, folder, "out")
+        (folder / str(rank)).write_text(json.dumps(found))
+
+
+def _applied(group, folder: Path, out: str):
+    model, images = folder / "model.safetensors", folder / "images/a"
+    result = apply(model, images, folder / out, device="cpu", precision="fp32", group=group)
+    return [result.written, result.skipped, *result.failed]
 
 
 def _raised(group):
@@ -130,6 +150,16 @@ def test_a_value_that_is_not_finite_on_one_rank_stops_the_update_on_all(found):
     assert found[0]["_not_finite"][1] == [[1.0] * 4]
 
 
+def test_ranks_translate_a_folder_as_one_does(found):
+    folder = found[0]["folder"]
+    assert found[0]["_applied"] == found[1]["_applied"] == [5, 1, "4-broken.png"]
+    (folder / "alone").mkdir()
+    (folder / "alone/2.png").write_text("is there")
+    assert _applied(Group(), folder, "alone") == [5, 1, "4-broken.png"]
+    shared, alone = ({path.name: path.read_bytes() for path in (folder / out).iterdir()} for out in ("out", "alone"))
+    assert shared == alone
+
+
 # ------------------------------------------------------------------ one process
 
 
@@ -149,7 +179,7 @@ def test_a_batch_that_the_ranks_do_not_divide_is_refused_with_the_nearest(batch,
 
 def test_more_devices_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UsageError, match="--devices 4: this machine has 2 of type cuda"):
+    with pytest.raises(UsageError, match="4 processes need a device each, and this machine has 2 of type cuda"):
         distributed.check_devices(torch.device("cuda"), 4)
     distributed.check_devices(torch.device("cpu"), 4)
 
@@ -176,17 +206,17 @@ def words(images, run, model, generator, discriminator, *more) -> list[str]:
     return ["fit", model, *(f"--{name}={value}" for name, value in options.items()), *more]
 
 
-def started(*command: str) -> subprocess.Popen:
+def started(*command: str, out: int | None = None) -> subprocess.Popen:
     """A process of `python -m`, whose words to stderr are kept; for a `with`."""
     return subprocess.Popen(
-        [sys.executable, "-m", *command], stderr=subprocess.PIPE, text=True, process_group=0,
+        [sys.executable, "-m", *command], stdout=out, stderr=subprocess.PIPE, text=True, process_group=0,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-def torchrun(*words: str, machine=("--standalone",), restarts=0) -> subprocess.Popen:
+def torchrun(*words: str, machine=("--standalone",), restarts=0, out: int | None = None) -> subprocess.Popen:
     options = [*machine, f"--max-restarts={restarts}", "--nproc-per-node=2"]
-    return started("torch.distributed.run", *options, "-m", "--", "translate", *words)
+    return started("torch.distributed.run", *options, "-m", "--", "translate", *words, out=out)
 
 
 def ranks_of(process: subprocess.Popen) -> list[int]:
@@ -301,6 +331,15 @@ def test_a_run_goes_on_with_another_number_of_devices(images, tmp_path, capsys):
         said = told(process)
     assert process.returncode == 0, said
     assert "written on 1 devices, and there are 2 now" in said
+
+
+@pytest.mark.slow
+def test_a_folder_is_translated_by_torchrun_and_told_once(straight, images, tmp_path):
+    with torchrun("apply", str(straight), images["a"], str(tmp_path), out=subprocess.PIPE) as process:
+        said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    assert said.count("6 written") == 1
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 @pytest.mark.slow

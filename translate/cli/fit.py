@@ -161,14 +161,16 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
-    from translate.training.distributed import is_rank, launch
+    from translate.distributed import is_rank, launch
     from translate.training.run import fit, run_folder
 
     if config.devices == 1 or is_rank():
         fit(config, resume=resume)
         return
     folder, _ = run_folder(config, resume)
-    if status := launch(["fit", *_without_devices(words), f"--run={folder}", "--resume"], config):
+    if status := launch(
+        ["fit", *_without_devices(words), f"--run={folder}", "--resume"], config.device, config.devices
+    ):
         raise typer.Exit(status)
 
 

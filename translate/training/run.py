@@ -35,13 +35,13 @@ from translate.data import writers
 from translate.data.batches import TrainingData
 from translate.data.loading import open_training_data
 from translate.device import cpu_name, resolve_device, resolve_precision
+from translate.distributed import Group, check_batch, joined, own_device
 from translate.errors import CheckpointError, UsageError
 from translate.files import ASIDE, explain_os_error, replace_file
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.checkpoint import Checkpoint
 from translate.training.config import FitConfig, complete, length_of, read_toml
-from translate.training.distributed import Group, check_batch, joined, own_device
 from translate.training.ema import Averages
 from translate.training.progress import Terminal
 from translate.training.trainer import Trainer, ranks_of, timed_steps

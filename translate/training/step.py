@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from translate.device import Precision, autocast
+from translate.distributed import Group
 from translate.errors import NonFiniteError, PluginError, UsageError
 from translate.model import Model
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
 from translate.training.augment import DiscriminatorAugment, Policy
 from translate.training.compile import compiled, failures, reason
-from translate.training.distributed import Group
 from translate.training.pool import ImagePool
 
 GRADIENT = "the gradient"

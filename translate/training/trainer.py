@@ -4,7 +4,7 @@ data/            a batch on the device
 step.py          every player's moves on it, which the plugin describes
 ema.py           the averages that inference uses
 checkpoint.py    all of that on the disk, so that it can go on as if nothing had happened
-distributed.py   the same in several processes
+../distributed   the same in several processes
 run.py           the folder of the run: options, metrics, samples, the model file
 """
 
@@ -24,13 +24,13 @@ from translate.applying.model_file import stride_of
 from translate.data.batches import TrainingData
 from translate.data.sampling import random_bits
 from translate.device import Precision, memory_format
+from translate.distributed import Group
 from translate.errors import CheckpointError, UsageError
 from translate.model import Model
 from translate.players import Discriminators
 from translate.training.checkpoint import Checkpoint
 from translate.training.compile import wanted
 from translate.training.config import FitConfig
-from translate.training.distributed import Group
 from translate.training.ema import Averages
 from translate.training.step import Step
 

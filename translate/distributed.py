@@ -1,8 +1,9 @@
-"""Several processes, one training: torchrun starts them, each plays the same steps on its share of every batch.
+"""Several processes, one task: torchrun starts them, and each does its share.
 
-No network is wrapped. After the backward passes of a move one flat all-reduce makes gradients, terms and buffers their
-means over all processes, so that each of them makes the same step and holds the same weights. While a step is played,
-layers that compare the images of a batch see the whole batch.
+In training each plays the same steps on its share of every batch. No network is wrapped. After the backward passes of a
+move one flat all-reduce makes gradients, terms and buffers their means over all processes, so that each of them makes
+the same step and holds the same weights. While a step is played, layers that compare the images of a batch see the
+whole batch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import logging
 import os
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,8 +29,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from translate.device import resolve_device
 from translate.errors import CheckpointError, TranslateError, UsageError
-from translate.training.config import FitConfig
-from translate.training.progress import Terminal
 
 T = TypeVar("T")
 RESTARTS = 3
@@ -36,7 +36,7 @@ RESTARTS = 3
 
 
 class Group:
-    """The processes of one training, as one of them sees them; alone by default, and then every method is trivial.
+    """The processes of one task, as one of them sees them; alone by default, and then every method is trivial.
 
     rank: the number of this process, from 0; the first alone writes and tells. ranks: how many there are.
     """
@@ -279,7 +279,10 @@ def own_device(device: torch.device) -> torch.device:
 def check_devices(device: torch.device, asked: int) -> None:
     """Raise UsageError if this machine has fewer devices of this type; on the CPU any number may share it."""
     if device.type != "cpu" and asked > (count := torch.cuda.device_count() if device.type == "cuda" else 1):
-        raise UsageError(f"--devices {asked}: this machine has {count} of type {device.type}; ask for {count}.")
+        raise UsageError(
+            f"{asked} processes need a device each, and this machine has {count} of type {device.type}: lower "
+            f"--devices, or torchrun's --nproc-per-node, to {count}."
+        )
 
 
 def check_batch(batch: int, ranks: int) -> None:
@@ -290,23 +293,23 @@ def check_batch(batch: int, ranks: int) -> None:
         raise UsageError(f"--batch {batch} is for all {ranks} devices together, which do not divide it; try {near}.")
 
 
-def launch(words: Sequence[str], config: FitConfig) -> int:
-    """Run `translate` with these words in `config.devices` processes, by torchrun's module; its exit status.
+def launch(words: Sequence[str], device: str, processes: int) -> int:
+    """Run `translate` with these words in so many processes, by torchrun's module; its exit status.
 
     words: so that a second start goes on where the first one ended. There is one, a few times, where a process was
-    killed; what a process itself gave up for is an answer. Raises UsageError if this machine has fewer devices,
-    TranslateError if processes are killed again and again.
+    killed; what a process itself gave up for is an answer. device: as in `fit`. Raises UsageError if this machine has
+    fewer devices, TranslateError if processes are killed again and again.
     """
-    check_devices(resolve_device(config.device), config.devices)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.devices)))
+    check_devices(resolve_device(device), processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the first rank tells what happened
     for left in reversed(range(RESTARTS + 1)):
-        status = _torchrun(words, config.devices)
+        status = _torchrun(words, processes)
         if status >= 0:
             return status
         ended = f"A process was ended by signal {-status}"
         if left:
-            Terminal().say(f"{ended}; all start again from the last checkpoint.")
+            print(f"{ended}; all start again from the last checkpoint.", file=sys.stderr)
     raise TranslateError(f"{ended} for the {RESTARTS + 1}th time; go on with --resume when you know why.")
 
 
