@@ -55,6 +55,11 @@ class Group:
             dist.all_gather_object(found, value)
         return found
 
+    def dealt(self, own: list[T]) -> list[T]:
+        """The lists of all ranks as the one that was dealt out to them, one to each in turn."""
+        hands = self.everyone(own)
+        return [hand[i] for i in range(max(map(len, hands))) for hand in hands if i < len(hand)]
+
     def largest(self, number: int) -> int:
         """The largest of the ranks' numbers."""
         if self.ranks == 1:

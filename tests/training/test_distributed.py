@@ -1,5 +1,6 @@
 """Several processes train as one: what they share, what each has for itself, and what happens when one ends."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -22,10 +23,15 @@ from translate.cli import main
 from translate.cli.fit import _without_devices
 from translate.distributed import Group, check_batch, joined
 from translate.errors import CheckpointError, DataError, NonFiniteError, UsageError
+from translate.evaluating.evaluation import evaluate
 from translate.training.augment import DiscriminatorAugment
 
 STEPS = 24
 CYCLEGAN = ("resnet(blocks=1, width=4)", "patchgan(layers=1, width=4)", "--pool-size=3")
+MODELS = {
+    "cyclegan": {"generator": CYCLEGAN[0], "discriminator": CYCLEGAN[1]},
+    "cgan": {"generator": "dcgan(width=4)", "discriminator": "dcgan(width=4)", "latents": 8},
+}
 PIX2PIX = ("unet(width=4)", 'patchgan(layers=1, width=4, norm="batch")')
 
 
@@ -45,10 +51,10 @@ def found(tmp_path_factory):
 
 def a_model_and_images(folder: Path) -> None:
     """Seven files of which the fifth is no image, and the translation of the third is there."""
-    case = testing.Case("cyclegan", folder, generator=CYCLEGAN[0], discriminator=CYCLEGAN[1])
-    trainer = case.trainer()
     about = {"steps": 0, "images": 0, "precision": "fp32"}
-    write_model_file(folder / "model.safetensors", trainer.model, trainer.exported(), about)
+    for name, options in MODELS.items():
+        trainer = testing.Case(name, folder, **options).trainer()
+        write_model_file(folder / f"{name}.safetensors", trainer.model, trainer.exported(), about)
     (folder / "images/a/4-broken.png").write_text("no image")
     (folder / "out").mkdir()
     (folder / "out/2.png").write_text("is there")
@@ -60,11 +66,12 @@ def _two_ranks(rank: int, port: int, folder: Path) -> None:
     with joined() as group:
         found = {check.__name__: check(group) for check in (_raised, _compared, _steered, _not_finite)}
         found["_applied"] = _applied(group, folder, "out")
+        found["_evaluated"] = [_evaluated(group, folder, name) for name in MODELS]
         (folder / str(rank)).write_text(json.dumps(found))
 
 
 def _applied(group, folder: Path, out: str):
-    model, images = folder / "model.safetensors", folder / "images/a"
+    model, images = folder / "cyclegan.safetensors", folder / "images/a"
     result = apply(model, images, folder / out, device="cpu", precision="fp32", group=group)
     return [result.written, result.skipped, *result.failed]
 
@@ -128,6 +135,14 @@ def _not_finite(group):
         return [str(error), model.judge.weight.tolist()]
 
 
+def _evaluated(group, folder: Path, name: str):
+    letters = "ab" if name == "cyclegan" else ["images"]
+    given = {letter: str(folder / "images" / letter) for letter in letters} | ({} if "a" in letters else {"n": 5})
+    model = folder / f"{name}.safetensors"
+    found = evaluate(model, features="pixels", batch=2, device="cpu", precision="fp32", group=group, **given)
+    return dataclasses.asdict(found) | {"seconds": 0, "model": "", "notes": list(found.notes)}
+
+
 def test_an_error_on_any_rank_ends_all_and_is_told_once(found):
     assert [ranks["_raised"] for ranks in found] == [["no images", "Rank 1: no images", "no images"], ["1"] * 3]
 
@@ -158,6 +173,15 @@ def test_ranks_translate_a_folder_as_one_does(found):
     assert _applied(Group(), folder, "alone") == [5, 1, "4-broken.png"]
     shared, alone = ({path.name: path.read_bytes() for path in (folder / out).iterdir()} for out in ("out", "alone"))
     assert shared == alone
+
+
+def test_ranks_measure_what_one_measures(found):
+    """All but the time that it took; the last batches of the ranks are not of one length, and one file is no image."""
+    alone = [_evaluated(Group(), found[0]["folder"], name) for name in MODELS]
+    assert found[0]["_evaluated"] == found[1]["_evaluated"] == alone
+    assert alone[0]["pairs"] == 6
+    assert any("4-broken.png" in note for note in alone[0]["notes"])
+    assert alone[1]["made"] == 5
 
 
 # ------------------------------------------------------------------ one process
