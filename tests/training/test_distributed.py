@@ -206,6 +206,10 @@ def test_more_devices_than_there_are_is_refused(monkeypatch):
     with pytest.raises(UsageError, match="4 processes need a device each, and this machine has 2 of type cuda"):
         distributed.check_devices(torch.device("cuda"), 4)
     distributed.check_devices(torch.device("cpu"), 4)
+    for name, value in {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="lower --devices, or torchrun's --nproc-per-node, to 2"):
+        distributed.own_device(torch.device("cuda"))
 
 
 def test_the_words_go_on_without_the_number_of_devices():
@@ -358,25 +362,31 @@ def test_a_run_goes_on_with_another_number_of_devices(images, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_folder_is_translated_by_torchrun_and_told_once(straight, images, tmp_path):
+def test_torchrun_translates_and_evaluates_a_folder_and_tells_it_once(straight, images, tmp_path):
     with torchrun("apply", str(straight), images["a"], str(tmp_path), out=subprocess.PIPE) as process:
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 0
     assert said.count("6 written") == 1
     assert len(list(tmp_path.iterdir())) == 6
+    given = [f"--{name}={folder}" for name, folder in images.items()]
+    with torchrun("evaluate", str(straight), *given, "--features=pixels", "--json", out=subprocess.PIPE) as process:
+        said, _ = process.communicate(timeout=200)
+    assert json.loads(said)["made"] == 6
 
 
 @pytest.mark.slow
-def test_two_machines_train_like_one_with_two_devices(images, tmp_path):
+def test_two_machines_train_like_one_with_as_many_devices_even_if_a_process_is_killed(images, tmp_path):
     """Four processes in two torchruns that meet, against four of one; and the samples of a model with batch norm."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
     runs = [tmp_path / name for name in ("together", "alone")]
     machine = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}", "--rdzv-id=test")
-    given = words(images, runs[0], "pix2pix", *PIX2PIX)
-    with torchrun(*given, machine=machine) as first, torchrun(*given, machine=machine) as second:
-        said = told(first) + told(second)
-    assert first.returncode == second.returncode == 0, said
+    given = [*words(images, runs[0], "pix2pix", *PIX2PIX), "--resume"]
+    with torchrun(*given, machine=machine, restarts=2) as first, torchrun(*given, machine=machine, restarts=2) as other:
+        wait_for(runs[0], 3, first)
+        os.kill(ranks_of(other)[0], signal.SIGKILL)
+        said = told(first) + told(other)
+    assert first.returncode == other.returncode == 0, said
     assert said.count("is trained") == 1
     assert main([*words(images, runs[1], "pix2pix", *PIX2PIX), "--devices=4"]) == 0
     assert_same_end(*runs)
