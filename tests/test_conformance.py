@@ -61,3 +61,7 @@ def test_every_registered_model_is_small_here():
 def test_check_model_takes_a_name():
     torch.manual_seed(0)
     testing.check_model("pix2pix", **SMALL["pix2pix"])
+
+
+def test_two_processes_give_each_player_the_gradient_of_one(tmp_path):
+    testing.check_ranks([testing.Case(name, tmp_path / name, **options) for name, options in SMALL.items()])

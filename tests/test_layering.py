@@ -24,7 +24,7 @@ ARCHITECTURES = (
 )
 LAYERS = {
     0: {"bars", "calls", "errors", "files", "wording"},
-    1: {"data", "device", "hookspecs", "losses", "model", "networks", "players", "plugins"},
+    1: {"data", "device", "distributed", "hookspecs", "losses", "model", "networks", "players", "plugins"},
     2: {"training", "applying", "evaluating", "benchmarking", "testing"},
     3: {"cli", "__main__"},
 }

@@ -14,7 +14,8 @@ have besides:
 
     stride: int              the sides of its input are multiples of it
     smallest_batch: int      it cannot be trained on fewer images at once
-    couples_batch = True     on any submodule whose result depends on who shares the batch (batch norm is known)
+    couples_batch = True     on any submodule whose result depends on who shares the batch (batch norm is known); it
+                             takes tensors by position, (N, …), and returns one
     encode(images)           of a generator: the features of its encoder, outermost first, as a list of (N, C, H, W)
 """
 

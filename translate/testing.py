@@ -11,6 +11,8 @@ Each function of `CHECKS` takes a `Case` and raises AssertionError with a senten
 from __future__ import annotations
 
 import copy
+import os
+import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from translate import plugins
@@ -33,6 +36,7 @@ from translate.data.batches import TrainingData
 from translate.data.domains import Labelled, Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.device import Precision
+from translate.distributed import Group, joined
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.compile import failures
@@ -52,20 +56,31 @@ def check_model(name: str, *, size: int = 32, **options: Any) -> None:
         case = Case(name, Path(folder), size=size, **options)
         for check in CHECKS:
             check(case)
+        check_ranks([case])
 
 
 class Case:
     """A model under test with options that make it small, and images drawn for it."""
 
     def __init__(self, name: str, folder: Path, *, size: int = 32, **options: Any) -> None:
+        self.name = name
         self.kind = plugins.model(name)
         self.folder = folder
         self.options = options
         self.size = size
         self.images = draw_images(folder / "images", self.kind, size)
 
-    def trainer(self, *, batch: int = 2, precision: Precision = "fp32", steps: int = 6, **engine: Any) -> Trainer:
+    def trainer(
+        self,
+        *,
+        batch: int = 2,
+        precision: Precision = "fp32",
+        steps: int = 6,
+        group: Group | None = None,
+        **engine: Any,
+    ) -> Trainer:
         """A trainer at its first step. engine: further options of FitConfig."""
+        group = group or Group()
         config = FitConfig(
             model=self.kind.name,
             size=self.size,
@@ -74,11 +89,12 @@ class Case:
             **self.images,
             **engine,
         )
-        return Trainer(self.kind, self.data(config), config, steps=steps, device=CPU, precision=precision)
+        data = self.data(config, group)
+        return Trainer(self.kind, data, config, steps=steps, device=CPU, precision=precision, group=group)
 
-    def data(self, config: FitConfig) -> TrainingData:
+    def data(self, config: FitConfig, group: Group) -> TrainingData:
         """The drawn images, as the model's declaration has them."""
-        return open_training_data(self.kind.data, config, CPU)
+        return open_training_data(self.kind.data, config, CPU, (group.rank, group.ranks))
 
 
 def draw_images(folder: Path, kind: type[Model[Any]], size: int, count: int = 6) -> dict[str, Any]:
@@ -343,12 +359,73 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
 )
 
 
+# ------------------------------------------------------------------ several processes
+
+RANKS, BATCH_OF_ALL = 2, 4
+
+
+def check_ranks(cases: Sequence[Case]) -> None:
+    """Two processes with half of a batch each give each player the gradient that one gives with the batch.
+
+    Within 1e-5 relative, before the optimizer, penalties included; the same weights, noise fixed image by image, no
+    pool. All models in one go, since starting processes takes seconds. Raises AssertionError.
+    """
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        server.close()
+        given = [(case.name, case.size, case.options) for case in cases]
+        spawn(_compare_ranks, (port, folder, given), nprocs=RANKS)  # type: ignore[no-untyped-call]
+        complaints = Path(folder, "complaints").read_text()
+    assert not complaints, complaints
+
+
+def _compare_ranks(rank: int, port: int, folder: str, cases: Sequence[tuple[str, int, dict[str, Any]]]) -> None:
+    """One of the processes; the first leaves what is wrong in a file."""
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(RANKS)}
+    complaints: list[str] = []
+    with joined() as group:
+        for number, (name, size, options) in enumerate(cases):
+            case = Case(name, Path(folder, f"{number}-{rank}"), size=size, **options)
+            case.images = draw_images(case.folder / "more", case.kind, size, BATCH_OF_ALL)
+            share = BATCH_OF_ALL // RANKS
+            with group.playing():
+                parts = _gradients(
+                    case.trainer(batch=BATCH_OF_ALL, group=group), range(rank * share, (rank + 1) * share)
+                )
+            if rank > 0:
+                continue
+            for update, whole in _gradients(case.trainer(batch=BATCH_OF_ALL), range(BATCH_OF_ALL)).items():
+                error = float((whole - parts[update]).norm() / whole.norm())
+                if not error < 1e-5:
+                    complaints.append(
+                        f"{name}: the gradient of {update} from {RANKS} ranks is {error:.1e} away from that of one "
+                        "process; terms are means over images, and what compares images says couples_batch = True"
+                    )
+    if rank == 0:
+        Path(folder, "complaints").write_text("\n".join(complaints))
+
+
+def _gradients(trainer: Trainer, images: range) -> dict[str, Tensor]:
+    """The flat gradient of each update on the first batch, or these images of it, with noise that is theirs."""
+    found = {}
+    for seat, update in _updates(trainer.game):
+        for pool in seat.pools.values():
+            pool.size = 0
+        with _NoiseByImage(images):
+            chunk = Chunk(trainer.data.batch(0))
+            found[f"{seat.name}.{update.name}"] = flat_gradient(trainer.game, seat, update, [chunk])
+    return found
+
+
 # ------------------------------------------------------------------ what the checks share
 
 
 def flat_gradient(step: Step, seat: Seat, update: Update, chunks: list[Chunk]) -> Tensor:
     """The gradient of one update as a vector, before the optimizer; zeros where a parameter has none. Clears it."""
-    step._gradient(seat, update, chunks)
+    terms = step._gradient(seat, update, chunks)
+    if step.group.ranks > 1:
+        step._share(seat, update, terms)
     gradients = [p.grad for p in update.parameters]
     for parameter in update.parameters:
         parameter.grad = None
@@ -407,8 +484,9 @@ def _updates(step: Step) -> list[tuple[Seat, Update]]:
 class _NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Random numbers by the number of the draw and of the image, so that parts of a batch draw what the whole does.
 
-    A draw whose first axis is as long as the part is taken for one of numbers for each image, any other for one of
-    numbers that the images share. images: the part's, as numbers in the whole batch.
+    By the length of its first axis a draw is taken for numbers of each image; of each image two rows, one after the
+    other, where it is twice as long as the part; of every second image where it is half as long (both only if there is
+    a second axis); and else for numbers that the images share. images: the part's, as numbers in the whole batch.
     """
 
     def __init__(self, images: range) -> None:
@@ -422,6 +500,10 @@ class _NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "randperm":
             self.draws += 1
             result.copy_(self._drawn(result.shape, torch.rand).argsort())
+        elif name == "randint":
+            self.draws += 1
+            *low, high, _ = args
+            result.copy_((low[0] if low else 0) + self._drawn(result.shape, torch.rand) * (high - sum(low)))
         elif name in NORMAL or name in UNIFORM:
             self.draws += 1
             drawn = self._drawn(result.shape, torch.randn if name in NORMAL else torch.rand)
@@ -436,9 +518,20 @@ class _NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
             count = shape.numel()
             return draw(max(count, 16), generator=generator)[:count].view(shape)  # torch draws fewer than 16 otherwise
 
-        if shape and shape[0] == len(self.images):
-            return torch.stack([numbers(shape[1:], image + 1) for image in self.images])
+        if rows := self._rows(shape):
+            return torch.stack([numbers(shape[1:], row + 1) for row in rows])
         return numbers(shape, 0)
+
+    def _rows(self, shape: torch.Size) -> Sequence[int]:
+        """What stands for the images that the rows of a draw belong to; nothing if they belong to none."""
+        first, last, count = self.images.start, self.images.stop, len(self.images)
+        if shape and shape[0] == count:
+            return self.images
+        if len(shape) > 1 and shape[0] == 2 * count:
+            return range(2 * first, 2 * last)
+        if len(shape) > 1 and 2 * shape[0] == count:
+            return range(first, last, 2)
+        return ()
 
 
 NORMAL: dict[str, Callable[..., Tensor]] = {

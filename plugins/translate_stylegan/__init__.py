@@ -100,7 +100,8 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
         arXiv:1812.04948, section 3.1.
         """
         count, layers, device = len(labels), self.synthesis.layers, labels.device
-        first, second = self.mapping(self.latents(2 * count), labels.repeat(2)).chunk(2)
+        pairs = self.mapping(self.latents(2 * count), labels.repeat_interleave(2))
+        first, second = pairs.unflatten(0, (count, 2)).unbind(1)  # each (N, width)
         change = torch.randint(1, layers, (count, 1), device=device)
         change = torch.where(torch.rand(count, 1, device=device) < self.config.mixing, change, layers)
         late = torch.arange(layers, device=device) >= change  # (N, layers)
@@ -129,18 +130,20 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
         return {"penalty": self.adversarial.penalize(self.judge(batch.labels), batch.images, fake.images)}
 
     def path_length(self, batch: Batch) -> translate.Terms:
-        """E (‖Jᵀy‖ − a)²: eq. 4 of StyleGAN2, on half of the batch.
+        """E (‖Jᵀy‖ − a)²: eq. 4 of StyleGAN2, for every second image of the batch.
 
         Jᵀy is the gradient of an image's product with Gaussian noise y by its styles. Its length is the root of the
-        mean over layers of the squared norm, and a the running mean of lengths.
+        mean over layers of the squared norm, and a the running mean of lengths before this batch, so that the term is a
+        mean over images.
         """
-        styles = self.mixed_styles(batch.labels[: max(1, len(batch.labels) // 2)])
+        styles = self.mixed_styles(batch.labels[::2])
         images = self.synthesis(styles)
         noise = torch.randn(images.shape, device=images.device) / math.sqrt(images[0, 0].numel())
         (gradient,) = torch.autograd.grad((images * noise).sum(), styles, create_graph=True)
         lengths = gradient.square().sum(2).mean(1).sqrt()
+        expected = self.path_mean.clone()
         self.path_mean.lerp_(lengths.detach().mean(), 0.01)
-        return {"path_length": self.config.lambda_path * (lengths - self.path_mean).square().mean()}
+        return {"path_length": self.config.lambda_path * (lengths - expected).square().mean()}
 
     def latents(self, n: int) -> Tensor:
         return torch.randn(n, self.config.latents, device=self.progress.device)

@@ -10,7 +10,7 @@ def asked(monkeypatch):
     """The call that the command makes; its answer is what `failed` says."""
     seen = {"failed": {}}
 
-    def apply(model, input, output, **options):
+    def apply(model, input, output, *, group, **options):
         seen.update(paths=[model, input, output], options=options)
         return folder.ApplyResult(written=3, skipped=1, failed=seen["failed"], notes=("A note.",), seconds=0.5)
 

@@ -31,7 +31,7 @@ def asked(monkeypatch):
     """The call that the command makes; `answer` replaces what it is answered."""
     seen = {"answer": {}}
 
-    def evaluate(model, **options):
+    def evaluate(model, *, group, **options):
         seen.update(model=model, options=options)
         return evaluation.Evaluation(**ANSWER | seen["answer"])
 

@@ -125,6 +125,8 @@ def test_places_are_chosen_by_size(monkeypatch):
         DataError, match=r"need 9.5 GB, and there is room for 9.0 GB with --store memory; use --store disk"
     ):
         choose("memory", 9_500_000_000, CPU, None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert choose("auto", 4_000_000_000, CPU, None) == "disk"
 
 
 def test_folders_whose_files_look_alike_have_stores_of_their_own(tmp_path):

@@ -59,6 +59,9 @@ def command_lines(page: str) -> Iterator[list[str]]:
             while words and ASSIGNMENT.fullmatch(words[0]):
                 del words[0]
             program = Path(words[0]).name
+            if program == "torchrun":
+                words = words[words.index("translate") :]
+                program = words[0]
             if program == "translate":
                 yield words[1:]
             else:

@@ -31,6 +31,8 @@ from translate.data.sides import check_images
 from translate.data.sources import Entry, Source
 from translate.data.synthesis import parse
 from translate.data.writers import SAVED_AS, fitting_suffix, save
+from translate.device import resolve_device
+from translate.distributed import Group, own_device
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 from translate.wording import counted
 
@@ -70,6 +72,7 @@ def apply(
     precision: str = "auto",
     side: Side = "auto",
     degrade: bool = False,
+    group: Group | None = None,
 ) -> ApplyResult:
     """Translate images with a trained model and write them under the same names, at the same size.
 
@@ -83,27 +86,30 @@ def apply(
     side: the part of each image to translate; "auto" takes the half that the model learned from, if it learned from
     side-by-side images and this one looks like one of them.
     degrade: of a model whose inputs were made from good images, as by "gray(b)": make them of the inputs here, too.
+    group: the ranks that share the files, every rank its own; the result is that of all of them.
     Files that cannot be read, translated or written are listed in the result.
     Raises DataError if there are no images or the disk is full, UsageError, CheckpointError and PluginError.
     """
-    started = time.perf_counter()
-    _check_choices(batch, format, side)
-    source, output = _source(str(input)), Path(output).expanduser()
-    targets = _Targets(source, Path(input).expanduser(), output, format, overwrite)
-    translator = load(model, device, precision)
-    origin, to = translator.route(to)
-    spec = translator.model.spec
-    reader = _Reader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)
-    tally = _Tally()
-    jobs = targets.plan(spec[to], tally)
-    with (
-        bar("translating", len(jobs)) as tally.advance,
-        ThreadPoolExecutor(WORKERS) as read_pool,
-        ThreadPoolExecutor(WORKERS) as write_pool,
-    ):
-        pictures = _pictures(read_pool, reader, jobs, tally, ahead=batch + 2 * WORKERS)
-        results = _translated(translator, reader, _batches(pictures, batch), to, seed, tally)
-        _write(write_pool, results, tally, ahead=batch + 2 * WORKERS)
+    started, group = time.perf_counter(), group or Group()
+    with group.together():
+        _check_choices(batch, format, side)
+        source, output = _source(str(input)), Path(output).expanduser()
+        targets = _Targets(source, Path(input).expanduser(), output, format, overwrite)
+        translator = load(model, str(own_device(resolve_device(device))), precision)
+        origin, to = translator.route(to)
+        spec = translator.model.spec
+        reader = _Reader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)
+        tally = _Tally()
+        jobs = targets.plan(spec[to], tally, group.rank, group.ranks)
+        with (
+            bar("translating", len(jobs), quiet=group.rank > 0) as tally.advance,
+            ThreadPoolExecutor(WORKERS) as read_pool,
+            ThreadPoolExecutor(WORKERS) as write_pool,
+        ):
+            pictures = _pictures(read_pool, reader, jobs, tally, ahead=batch + 2 * WORKERS)
+            results = _translated(translator, reader, _batches(pictures, batch), to, seed, tally)
+            _write(write_pool, results, tally, ahead=batch + 2 * WORKERS)
+    tally = tally.total(group)
     seconds = time.perf_counter() - started
     return ApplyResult(tally.written, tally.skipped, dict(sorted(tally.failed.items())), reader.notes(tally), seconds)
 
@@ -136,6 +142,12 @@ class _Tally:
     halved: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     advance: Callable[[], object] = lambda: None
+
+    def total(self, group: Group) -> _Tally:
+        """Of all ranks."""
+        found = group.everyone((self.written, self.skipped, self.halved, self.failed))
+        written, skipped, halved, failed = zip(*found, strict=True)
+        return _Tally(sum(written), sum(skipped), sum(halved), dict(pair for each in failed for pair in each.items()))
 
     def succeed(self) -> None:
         self.written += 1
@@ -212,8 +224,8 @@ class _Targets:
                 raise DataError(f"{folder} has no images outside of OUTPUT, {output}.")
         self.inputs = {folder / entry.name for entry in self.entries}
 
-    def plan(self, domain: DomainSpec, tally: _Tally) -> list[_Job]:
-        """The files to translate to this domain. Counts skips, notes failures.
+    def plan(self, domain: DomainSpec, tally: _Tally, rank: int, ranks: int) -> list[_Job]:
+        """The files that this rank translates to this domain, each one of so many. Counts skips, notes failures.
 
         Raises UsageError if the wanted format does not hold images of the domain.
         """
@@ -226,9 +238,11 @@ class _Targets:
             )
         taken: dict[Path, str] = {}
         jobs = []
-        for entry in self.entries:
+        for number, entry in enumerate(self.entries):
             target = self._target(entry, domain)
             first = taken.setdefault(target, entry.name)
+            if number % ranks != rank:
+                continue
             exists = target.exists()
             if first != entry.name:
                 tally.fail(entry, DataError(f"its translation would have the name of {first}'s, {target.name}"))

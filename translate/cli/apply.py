@@ -40,12 +40,16 @@ def apply(
     Exit status 1 if some files failed; the rest are done, and a list says which and why.
     """
     from translate.applying.folder import apply as translate_folder
+    from translate.distributed import joined
 
-    result = translate_folder(
-        model, input, output,
-        to=to, batch=batch, format=format, overwrite=overwrite, seed=seed,
-        device=device, precision=precision, side=side, degrade=degrade,
-    )  # fmt: skip
+    with joined() as group:
+        result = translate_folder(
+            model, input, output,
+            to=to, batch=batch, format=format, overwrite=overwrite, seed=seed,
+            device=device, precision=precision, side=side, degrade=degrade, group=group,
+        )  # fmt: skip
+    if group.rank > 0:  # the first tells
+        return
     if json:
         as_json(dataclasses.asdict(result))
     for note in result.notes:

@@ -22,7 +22,7 @@ COLUMNS = ("", "ms/step", "images/s", "peak MB", "× plain", "of matrix rate", "
 class Benches(ByModel):
     """A model to measure."""
 
-    def command_of(self, model: type[Model[Any]]) -> Any:
+    def command_of(self, model: type[Model[Any]], words: list[str]) -> Any:
         return _command(model)
 
 

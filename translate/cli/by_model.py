@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class ByModel(TyperGroup):
     """The sub-commands are the models, known from metadata; the one that is named is imported, the others are not."""
 
-    def command_of(self, model: type[Model[Any]]) -> Any:
-        """The sub-command of a model, made of its declarations."""
+    def command_of(self, model: type[Model[Any]], words: list[str]) -> Any:
+        """The sub-command of a model, made of its declarations. words: the model's name, and those that follow it."""
         raise NotImplementedError
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -34,5 +34,5 @@ class Unloaded(TyperCommand):
         self.group = group
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        command = self.group.command_of(plugins.model(str(self.name)))
+        command = self.group.command_of(plugins.model(str(self.name)), [str(self.name), *args])
         return command.make_context(info_name, args, parent, **extra)

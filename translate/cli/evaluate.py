@@ -56,13 +56,17 @@ def evaluate(
     each stand the floor, which two halves of the real images reach, and the ceiling, which doing nothing reaches.
     Images with a namesake are compared with it, too.
     """
+    from translate.distributed import joined
     from translate.evaluating.evaluation import evaluate as measure
 
-    result = measure(
-        model,
-        a=a, b=b, data=data, swap=swap, images=images, to=to, features=features,
-        n=n, seed=seed, batch=batch, device=device, precision=precision,
-    )  # fmt: skip
+    with joined() as group:
+        result = measure(
+            model,
+            a=a, b=b, data=data, swap=swap, images=images, to=to, features=features,
+            n=n, seed=seed, batch=batch, device=device, precision=precision, group=group,
+        )  # fmt: skip
+    if group.rank > 0:  # the first tells
+        return
     if json:
         as_json(dataclasses.asdict(result))
     else:

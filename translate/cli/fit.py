@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,8 +26,8 @@ EXCLUSIVE = (LENGTH, ("data", "a"), ("data", "b"))
 class Models(ByModel):
     """A model to train; `--config` may name it as well."""
 
-    def command_of(self, model: type[Model[Any]]) -> Any:
-        return _command(model)
+    def command_of(self, model: type[Model[Any]], words: list[str]) -> Any:
+        return _command(model, words)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         file = _config_file(args)
@@ -62,8 +62,11 @@ def _model_of(file: str) -> str:
     return model
 
 
-def _command(model: type[Model[Any]]) -> Any:
-    """The model's command, made of its declarations. Raises PluginError if it redefines an option of the engine."""
+def _command(model: type[Model[Any]], words: Sequence[str]) -> Any:
+    """The model's command, made of its declarations. Raises PluginError if it redefines an option of the engine.
+
+    words: what follows `translate fit`, for the processes that it may start.
+    """
     from translate.training.config import FitConfig
 
     own = model.Config.model_fields
@@ -76,7 +79,7 @@ def _command(model: type[Model[Any]]) -> Any:
     ]
     about = inspect.cleandoc(model.__doc__ or model.Config.__doc__ or "")
     return flags.command(
-        model.name, lambda **given: _start(model, given), parameters, f"Train {model.name}.\n\n{escape(about)}"
+        model.name, lambda **given: _start(model, given, words), parameters, f"Train {model.name}.\n\n{escape(about)}"
     )
 
 
@@ -115,8 +118,11 @@ def _applies(option: str, domains: tuple[str, ...]) -> bool:
     return option not in ("model", "options") and (word not in ("a", "b", "images") or word in domains)
 
 
-def _start(model: type[Model[Any]], given: dict[str, Any]) -> None:
-    """Train with these values, over those of the config file if there is one. Raises UsageError for a bad value."""
+def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str]) -> None:
+    """Train with these values, over those of the config file if there is one. Raises UsageError for a bad value.
+
+    For several devices the same words go to as many processes.
+    """
     from translate.training.config import fit_config, read_config
 
     resume = given.pop("resume", False)
@@ -134,6 +140,20 @@ def _start(model: type[Model[Any]], given: dict[str, Any]) -> None:
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
-    from translate.training.run import fit
+    from translate.distributed import is_rank, launch
+    from translate.training.run import fit, run_folder
 
-    fit(config, resume=resume)
+    if config.devices == 1 or is_rank():
+        fit(config, resume=resume)
+        return
+    folder, _ = run_folder(config, resume)
+    if status := launch(
+        ["fit", *_without_devices(words), f"--run={folder}", "--resume"], config.device, config.devices
+    ):
+        raise typer.Exit(status)
+
+
+def _without_devices(words: Sequence[str]) -> Iterator[str]:
+    """The words without `--devices N`."""
+    pairs = zip(["", *words], words, strict=False)
+    return (word for before, word in pairs if before != "--devices" and word.partition("=")[0] != "--devices")

@@ -160,11 +160,14 @@ class Filled:
 def choose(kind: str, num_bytes: int, device: torch.device, budget: float | None) -> str:
     """Where so many bytes of images are kept: "device", "memory" or "disk".
 
-    kind: "auto", or one of these. budget: gigabytes of memory, by default half of what is free. Raises DataError if
-    they do not fit where they were asked to be.
+    kind: "auto", or one of these. budget: gigabytes of memory, by default half of what is free, or of a process's share
+    of it where torchrun has started several here, as each keeps all images. Raises DataError if they do not fit where
+    they were asked to be.
     """
     on_device = DEVICE_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0
     free = available_memory()
+    if free is not None:
+        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     in_memory = budget * 1e9 if budget is not None else MEMORY_SHARE * free if free is not None else float("inf")
     if kind == "device" and device.type != "cuda":
         kind = "memory"

@@ -31,6 +31,7 @@ from translate.data.readers import decode
 from translate.data.sources import Entry, in_parallel
 from translate.data.synthesis import parse
 from translate.device import resolve_device
+from translate.distributed import Group, own_device
 from translate.errors import DataError, UsageError
 from translate.evaluating.measuring import Distance, Error, Measuring, fingerprint
 from translate.evaluating.paired import SSIM_WINDOW
@@ -88,6 +89,7 @@ def evaluate(
     batch: int = 16,
     device: str = "auto",
     precision: str = "auto",
+    group: Group | None = None,
 ) -> Evaluation:
     """Measure a trained model, a model file or a run, against real images.
 
@@ -99,26 +101,30 @@ def evaluate(
     features: a registered network of features, or "none"; by default efficientnet if its weights are installed.
     seed: of every random choice. batch: images at once, which changes nothing beyond rounding.
     precision: of the model; the network of features computes in fp32.
+    group: the ranks that share the images, every rank its batches; the numbers are those of one.
     Images are made and compared at the size that the model was trained at, in 8 bits as they would be saved.
     Raises UsageError, DataError, CheckpointError and PluginError.
     """
-    started = time.perf_counter()
-    where = resolve_device(device)
-    network = load_model(model, where)
-    _check_flags(network, to, n, batch, features)
-    layout = _layout(network, model, {"a": a, "b": b, "data": data, "swap": swap or None, "images": images})
-    notes = list(layout.notes)
-    spec, judge = _judge(features, needs_no_input(network), notes)
-    measuring = Measuring(judge, where)
+    started, group = time.perf_counter(), group or Group()
+    with group.together():
+        where = own_device(resolve_device(device))
+        network = load_model(model, where)
+        _check_flags(network, to, n, batch, features)
+        layout = _layout(network, model, {"a": a, "b": b, "data": data, "swap": swap or None, "images": images})
+        notes = list(layout.notes)
+        spec, judge = _judge(features, needs_no_input(network), notes)
+        measuring = Measuring(judge, where)
     if needs_no_input(network):
         sampler = Sampler(network, where, precision, batch)
         size = sampler.domain.size
-        _sample(sampler, layout.domains[0], SAMPLES if n is None else n, seed, measuring, notes)
+        _sample(sampler, layout.domains[0], SAMPLES if n is None else n, seed, measuring, notes, group)
     else:
-        translator = Translator(network, where, precision)
-        source, to = translator.route(to)
+        with group.together():
+            translator = Translator(network, where, precision)
+            source, to = translator.route(to)
         size = network.spec[source].size
-        _translate(translator, layout, to, seed, batch, measuring, notes)
+        _translate(translator, layout, to, seed, batch, measuring, notes, group)
+    measuring.gather(group)
     notes += _advice(measuring, size)
     return Evaluation(
         model=str(model),
@@ -130,7 +136,7 @@ def evaluate(
         resize="bicubic, antialiased",
         features=spec,
         features_sha256=None if judge is None else fingerprint(judge),
-        distances=measuring.distances(seed),
+        distances=group.first(lambda: measuring.distances(seed)),
         pairs=measuring.pairs,
         errors=measuring.errors(),
         notes=tuple(notes),
@@ -205,23 +211,33 @@ def _files(domain: Domain) -> tuple[Entry, ...]:
 class _Reader:
     """Reads images of one domain as the model sees them, resized to squares; notes those that cannot be read."""
 
-    def __init__(self, domain: Domain, spec: Spec, size: int, seed: int = 0) -> None:
+    def __init__(self, domain: Domain, spec: Spec, size: int, group: Group, seed: int = 0) -> None:
         made = parse(domain.synthesis) if domain.synthesis and not domain.real_held_out else None
         own = spec[domain.name].model_copy(update={"synthesis": domain.synthesis or spec[domain.name].synthesis})
         self.domain = domain
         self.size = size
         self.as_input = InputReader(own, spec[made.source] if made else None, seed)
+        self.group = group
         self.unread: list[str] = []
 
     def batches(self, batch: int) -> Iterator[tuple[list[Entry], Tensor]]:
-        """All files, so many at a time: the entries, and (N, C, size, size) float32 in [-1, 1]; adds to `unread`."""
+        """The files, so many at a time: the entries, and (N, C, size, size) float32 in [-1, 1]; adds to `unread`.
+
+        Of several ranks, each gets its own batches of those that one would get.
+        """
         files = _files(self.domain)
-        for start in _watched(range(0, len(files), batch), f"images of {self.domain.name}"):
+        for start in _watched(range(0, len(files), batch), f"images of {self.domain.name}", self.group):
             read, images = self(files[start : start + batch])
             if images is not None:
                 yield read, images
-        if len(self.unread) >= len(files):
-            raise DataError(f"None of the images in {self.domain.location} can be read: {self.unread[0]}.")
+
+    def left_out(self) -> Iterator[str]:
+        """What could not be read on any rank, in words. Raises DataError if nothing could."""
+        unread = list(dict.fromkeys(self.group.dealt(self.unread)))
+        if len(unread) >= len(_files(self.domain)):
+            raise DataError(f"None of the images in {self.domain.location} can be read: {unread[0]}.")
+        if unread:
+            yield f"Left out of {self.domain.location}: {some(unread, '; ')}."
 
     def __call__(self, entries: Sequence[Entry]) -> tuple[list[Entry], Tensor | None]:
         """The entries that can be read and their images, in order; no images if there are none."""
@@ -245,27 +261,38 @@ class _Reader:
 
 
 def _translate(
-    translator: Translator, layout: Layout, to: str, seed: int, batch: int, measuring: Measuring, notes: list[str]
+    translator: Translator,
+    layout: Layout,
+    to: str,
+    seed: int,
+    batch: int,
+    measuring: Measuring,
+    notes: list[str],
+    group: Group,
 ) -> None:
     """Translate every image of the source, measure it, and then the real images of the target."""
     spec, (source, _) = translator.model.spec, translator.route(to)
     domains = {domain.name: domain for domain in layout.domains}
-    inputs, targets = (_Reader(domains[name], spec, spec[source].size, seed) for name in (source, to))
+    inputs, targets = (_Reader(domains[name], spec, spec[source].size, group, seed) for name in (source, to))
     partners = _partners(inputs.domain, targets.domain, notes)
-    if measuring.network is None and not partners:
-        raise DataError(f"Nothing can be measured, without pairs and without a network of features. {' '.join(notes)}")
-    for entries, images in inputs.batches(batch):
-        made = translator(images, to=to, seed=seed, names=[entry.name for entry in entries])
-        measuring.see("made", made)
-        measuring.see("unchanged", images)
-        rows = [row for row, entry in enumerate(entries) if entry.key in partners]
-        read, truths = targets([partners[entries[row].key] for row in rows])
-        if truths is not None:
-            rows = [row for row in rows if partners[entries[row].key] in read]
-            measuring.compare(made[rows], images[rows], truths)
-    for _, images in targets.batches(batch):
-        measuring.see("real", images)
-    notes += _left_out(inputs, targets)
+    with group.together():
+        if measuring.network is None and not partners:
+            raise DataError(
+                f"Nothing can be measured, without pairs and without a network of features. {' '.join(notes)}"
+            )
+        for entries, images in inputs.batches(batch):
+            made = translator(images, to=to, seed=seed, names=[entry.name for entry in entries])
+            measuring.see("made", made)
+            measuring.see("unchanged", images)
+            rows = [row for row, entry in enumerate(entries) if entry.key in partners]
+            read, truths = targets([partners[entries[row].key] for row in rows])
+            if truths is not None:
+                rows = [row for row in rows if partners[entries[row].key] in read]
+                measuring.compare(made[rows], images[rows], truths)
+        for _, images in targets.batches(batch):
+            measuring.see("real", images)
+    with group.together():
+        notes += [*inputs.left_out(), *targets.left_out()]
 
 
 def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[tuple[str, ...], Entry]:
@@ -282,23 +309,30 @@ def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[tuple[st
     return {}
 
 
-def _sample(sampler: Sampler, domain: Domain, n: int, seed: int, measuring: Measuring, notes: list[str]) -> None:
+def _sample(
+    sampler: Sampler, domain: Domain, n: int, seed: int, measuring: Measuring, notes: list[str], group: Group
+) -> None:
     """Measure every real image, and then n images of the model, in the same proportion of classes."""
     if not domain.held_out:
         notes.append(f"None of the real images is held out: they are all of those in {domain.location}.")
-    reader = _Reader(domain, sampler.model.spec, sampler.domain.size)
-    labels: list[int] = []
-    for entries, images in reader.batches(sampler.batch):
-        measuring.see("real", images)
-        if sampler.domain.classes:
-            labels += [sampler.label(domain.classes[domain.label(entry)]) for entry in entries]
-    for start in _watched(range(0, n, sampler.batch), "samples"):
-        numbers = range(start, min(start + sampler.batch, n))
-        turn = [labels[number * len(labels) // n] for number in numbers] if labels else None
-        made = sampler([seed + number for number in numbers], turn)
-        measuring.see("made", made)
-        measuring.see("unchanged", torch.stack([_noise(made.shape[1:], seed + number) for number in numbers]))
-    notes += _left_out(reader)
+    reader = _Reader(domain, sampler.model.spec, sampler.domain.size, group)
+    found: list[list[int]] = []  # the labels of each batch
+    with group.together():
+        for entries, images in reader.batches(sampler.batch):
+            measuring.see("real", images)
+            if sampler.domain.classes:
+                found.append([sampler.label(domain.classes[domain.label(entry)]) for entry in entries])
+    labels = [label for batch in group.dealt(found) for label in batch]
+    with group.together():
+        left_out = list(reader.left_out())
+    with group.together():
+        for start in _watched(range(0, n, sampler.batch), "samples", group):
+            numbers = range(start, min(start + sampler.batch, n))
+            turn = [labels[number * len(labels) // n] for number in numbers] if labels else None
+            made = sampler([seed + number for number in numbers], turn)
+            measuring.see("made", made)
+            measuring.see("unchanged", torch.stack([_noise(made.shape[1:], seed + number) for number in numbers]))
+    notes += left_out
 
 
 def _noise(shape: torch.Size, seed: int) -> Tensor:
@@ -306,22 +340,16 @@ def _noise(shape: torch.Size, seed: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def _watched(batches: range, title: str) -> Iterator[int]:
-    """With a bar on a terminal, which goes when all is done."""
-    with bar(title, len(batches)) as advance:
-        for start in batches:
+def _watched(batches: range, title: str, group: Group) -> Iterator[int]:
+    """Those of this rank, with a bar on a terminal, which goes when all is done."""
+    own = batches[group.rank :: group.ranks]
+    with bar(title, len(own), quiet=group.rank > 0) as advance:
+        for start in own:
             yield start
             advance()
 
 
 # What to tell --------------------------------------------------------------------------------------------------------
-
-
-def _left_out(*readers: _Reader) -> Iterator[str]:
-    for reader in readers:
-        unread = list(dict.fromkeys(reader.unread))
-        if unread:
-            yield f"Left out of {reader.domain.location}: {some(unread, '; ')}."
 
 
 def _advice(measuring: Measuring, size: int) -> Iterator[str]:

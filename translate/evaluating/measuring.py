@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from translate.data.images import as_float, as_uint8
+from translate.distributed import Group
 from translate.errors import DataError, PluginError
 from translate.evaluating.distances import frechet_distance, halves, kernel_distance
 from translate.evaluating.paired import paired_errors
@@ -87,6 +88,14 @@ class Measuring:
         self._errors["made"].append(paired_errors(in_8_bits(made), truths))
         if unchanged.shape == truths.shape:
             self._errors["unchanged"].append(paired_errors(unchanged, truths))
+
+    def gather(self, group: Group) -> None:
+        """Add what the other ranks saw, in the order in which one would have seen it all."""
+        self._features = {kind: group.dealt(parts) for kind, parts in self._features.items()}
+        self._errors = {kind: group.dealt(parts) for kind, parts in self._errors.items()}
+        seen = group.everyone((self.counts, self.pairs))
+        self.counts = sum((counts for counts, _ in seen), Counter[Kind]())
+        self.pairs = sum(pairs for _, pairs in seen)
 
     def distances(self, seed: int) -> dict[str, Distance]:
         """Of the sets that were seen; none without a network. Raises DataError for a set of fewer than two images."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LENGTHS = ("epochs", "steps", "minutes")
 PATHS = ("data", "a", "b", "images", "test_data", "test_a", "test_b", "test_images", "init")
 MAY_CHANGE = frozenset(
-    {*LENGTHS, "device", "compile", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"}
+    {*LENGTHS, "device", "devices", "compile", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"}
 )
 """What a resumed run may change: its length, and what leaves no mark on the weights."""
 
@@ -40,6 +40,9 @@ class FitConfig(DataOptions):
     init: str | None = Field(None, description="Start from the weights of this model file (fine-tuning).")
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
+    devices: int = Field(
+        1, ge=1, description="Devices of this machine that share every batch, in a process each; torchrun starts more."
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="Mixed precision in 16 bits, or fp32; auto takes what the device is best at."
     )

@@ -22,10 +22,10 @@ class _Bar(Progress):
 
 
 class Terminal:
-    """Prints the ticks of a run to stderr."""
+    """Prints the ticks of a run to stderr; nothing if quiet."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
         self.bar: _Bar | None = None
 
     @contextmanager

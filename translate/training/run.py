@@ -35,15 +35,17 @@ from translate.data import writers
 from translate.data.batches import TrainingData
 from translate.data.loading import open_training_data
 from translate.device import cpu_name, resolve_device, resolve_precision, use_tf32
+from translate.distributed import Group, check_batch, joined, own_device
 from translate.errors import CheckpointError, UsageError
 from translate.files import ASIDE, explain_os_error, replace_file
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
+from translate.training.checkpoint import Checkpoint
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
 from translate.training.memory import explained
 from translate.training.progress import Terminal
-from translate.training.trainer import Trainer, timed_steps
+from translate.training.trainer import Trainer, ranks_of, timed_steps
 from translate.wording import counted
 
 SAMPLES = 6
@@ -60,53 +62,99 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     compared with those of the run: it may be lengthened, anything else that differs is refused.
 
     Raises TranslateError for anything that a user can mend. On SIGTERM or Ctrl-C a checkpoint is written, then
-    SystemExit.
+    SystemExit. Of the ranks that torchrun starts, the first alone reads and writes the folder, and tells.
     """
     kind = plugins.model(config.model)
-    folder, stored = _folder(config, resume)
-    config = complete(kind, config, stored)
-    device = resolve_device(config.device)
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-
-    with open_training_data(kind.data, config, device) as data:
-        return _fit(kind, config, folder, stored, data)
+    with joined() as group:
+        folder, stored = group.first(lambda: run_folder(config, resume))
+        with group.together():
+            if config.devices > 1 and group.ranks == 1:
+                raise UsageError("fit() trains in this process; use `translate fit --devices`, or torchrun.")
+            config = complete(kind, config, stored)
+            device = own_device(resolve_device(config.device))
+            check_batch(config.batch, group.ranks)
+            if config.deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True)
+            data = open_training_data(kind.data, config, device, (group.rank, group.ranks))
+        with data:
+            return _fit(kind, config, folder, stored, data, group)
 
 
 def _fit(
-    kind: type[Model[Any]], config: FitConfig, folder: Path, stored: dict[str, Any] | None, data: TrainingData
+    kind: type[Model[Any]],
+    config: FitConfig,
+    folder: Path,
+    stored: dict[str, Any] | None,
+    data: TrainingData,
+    group: Group,
 ) -> Path:
     """`fit`, with everything that it needs found."""
-    terminal, device = Terminal(), data.device
+    terminal, device = Terminal(quiet=group.rank > 0), data.device
     for note in data.notes:
         terminal.say(note)
     precision = resolve_precision(config.precision, device, data.spec.deep)
     use_tf32(not data.spec.deep)
 
     def trainer(steps: int) -> Trainer:
-        return Trainer(kind, data, config, steps=steps, device=device, precision=precision)
+        with group.together():
+            return Trainer(kind, data, config, steps=steps, device=device, precision=precision, group=group)
 
     steps, asked = _steps(config, data, trainer), length_of(config)
-    if stored is not None:
-        _check_continues(folder, stored, data, steps)
-        if steps == stored["fit"]["steps"]:
-            asked = stored["asked"]
+    with group.together():
+        if stored is not None:
+            _check_continues(folder, stored, data, steps)
+            if steps == stored["fit"]["steps"]:
+                asked = stored["asked"]
     started = trainer(steps)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
     images = " + ".join(f"{domain['images']:,}" for domain in data.fingerprint.values())
-    where = f"{data.shape[1]}×{data.shape[0]}, {device}, {precision}"
+    place = f"{group.ranks} × {device.type}" if group.ranks > 1 else device
+    where = f"{data.shape[1]}×{data.shape[0]}, {place}, {precision}"
     terminal.say(f"{kind.name}: {images} images, {counted(steps, 'step')} of {config.batch} at {where}.")
-    data.batch(0)  # what cannot be augmented is said before there is a folder
-    run = Run(folder, terminal, config, steps, data.held_out(SAMPLES))
-    run.describe(config, asked, data)
-    if not run.resume(started) and config.init:
-        _start_from(started, config.init)
+    with group.together():
+        data.batch(0)  # what cannot be augmented is said before there is a folder
+        run = Run(folder, terminal, config, steps, data.held_out(SAMPLES))
+    found = group.first(lambda: run.open(config, asked, data, group.ranks))
+    with group.together():
+        if found is not None:
+            started.restore(found)
+        if group.rank == 0:  # the others get its weights
+            run.resume(started, found)
+            if found is None and config.init:
+                _start_from(started, config.init)
     with explained(started):
-        return run.train(started)
+        return run.train(started) if group.rank == 0 else _follow(run, started)
 
 
-def _folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | None]:
+class Follower:
+    """What a rank beside the first does at ticks and checkpoints: its part, in silence."""
+
+    def compiled(self, seconds: float, uncompiled: str) -> None:
+        """The first rank says so."""
+
+    def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """The first rank writes the line."""
+
+    def stopping(self) -> None:
+        """The first rank says so when it stops."""
+
+    def save(self, trainer: Trainer) -> None:
+        """Give the first rank what it writes."""
+        trainer.checkpoint()
+
+
+def _follow(run: Run, trainer: Trainer) -> Path:
+    """Train on a rank beside the first."""
+    with trainer.group.together():
+        pass  # the first draws samples
+    signal = trainer.train(Follower(), run.checkpoint_every)
+    if signal is not None:
+        raise SystemExit(128 + signal)
+    return run.folder
+
+
+def run_folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | None]:
     """The folder of the run, and the run.toml in it if that run is to go on. Raises UsageError if it is not free."""
     if resume and not config.run:
         raise UsageError("--resume continues the run in --run DIR; say which.")
@@ -184,9 +232,9 @@ class Run:
         self._held_out = held_out
         self._sampled = folder / "samples"
 
-    def describe(self, config: FitConfig, asked: Mapping[str, Any], data: TrainingData) -> None:
-        """Write run.toml."""
-        fitted = config.model_dump(mode="json", exclude_none=True, exclude={"options", "run"})
+    def open(self, config: FitConfig, asked: Mapping[str, Any], data: TrainingData, ranks: int) -> Checkpoint | None:
+        """Write run.toml; the newest whole checkpoint, if there is one."""
+        fitted = config.model_dump(mode="json", exclude_none=True, exclude={"options", "run", "devices"})
         options = {name: value for name, value in config.options.items() if value is not None}
         self.settings = {
             "fit": fitted,
@@ -194,29 +242,33 @@ class Run:
             "asked": dict(asked),
             "data": data.fingerprint,
             "augment_files": data.augment_files,
-            "environment": _environment(config),
+            "environment": _environment(config, ranks),
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain_os_error(error, self.folder) from error
         replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
-
-    def resume(self, trainer: Trainer) -> bool:
-        """Bring the trainer to the newest whole checkpoint, if there is one, and cut the metrics off there."""
         found, complaints = checkpoints.newest(self.folder / "checkpoints")
         for complaint in complaints:
             self.terminal.say(complaint)
+        return found
+
+    def resume(self, trainer: Trainer, found: Checkpoint | None) -> None:
+        """Cut the metrics off where the trainer stands, and say what it goes on from, if from anything."""
         metrics = self.folder / "metrics.jsonl"
         if found is not None:
-            trainer.restore(found)
             self.terminal.say(f"Resuming {self.folder} at step {found.step} of {trainer.steps}.")
+            if (before := ranks_of(found)) != (now := trainer.group.ranks):
+                self.terminal.say(
+                    f"The checkpoint was written on {before} devices, and there are {now} now: image pools start "
+                    "empty, and other random numbers are drawn than would have been."
+                )
         if metrics.exists():
             kept = [line for line in metrics.read_text().splitlines() if _step_of(line) <= trainer.step]
             replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
             self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
             self._before = self.seconds
-        return found is not None
 
     def train(self, trainer: Trainer) -> Path:
         """Train to the end and tell the observers; the folder. Raises SystemExit after a signal."""
@@ -224,8 +276,9 @@ class Run:
         reason: Literal["done", "interrupted", "failed"] = "failed"
         try:
             with self.terminal.showing(trainer.step, trainer.steps):
-                if trainer.step == 0:
-                    self._sample(trainer)
+                with trainer.group.together():
+                    if trainer.step == 0:
+                        self._sample(trainer)
                 self._mark = Mark(trainer.step, trainer.waited)
                 signal = trainer.train(self, self.checkpoint_every)
             reason = "done" if signal is None else "interrupted"
@@ -340,7 +393,7 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def _environment(config: FitConfig) -> dict[str, Any]:
+def _environment(config: FitConfig, ranks: int) -> dict[str, Any]:
     """What the run was resolved on, for whoever wants to repeat it."""
     device = resolve_device(config.device)
     distribution, plugin_version = plugins.distribution_of(config.model)
@@ -354,4 +407,5 @@ def _environment(config: FitConfig) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
+        "devices": ranks,
     }

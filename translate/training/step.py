@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from translate.device import Precision, autocast
+from translate.distributed import Group
 from translate.errors import NonFiniteError, PluginError, UsageError
 from translate.model import Model
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
@@ -134,9 +135,14 @@ class Step:
         micro_batches: int = 1,
         augment: Policy | None = None,
         compile: bool = False,
+        group: Group | None = None,
     ) -> None:
-        """augment: what discriminators are shown is augmented in this way. compile: forward and losses."""
+        """augment: what discriminators are shown is augmented in this way. compile: forward and losses.
+
+        group: the ranks that play together.
+        """
         self.model = model
+        self.group = group or Group()
         self.forward: Callable[..., Any] = model.forward
         self.device = device
         self.precision = precision
@@ -188,7 +194,7 @@ class Step:
             for penalty in seat.lazy:
                 if turn % penalty.every == 0:
                     self._update(seat, penalty, self._gradient(seat, penalty, chunks), step)
-            self._steer(seat, len(batch[0]))
+            self._steer(seat, len(batch[0]) * self.group.ranks)
 
     def _move(
         self, seat: Seat, move: Update, chunks: list[Chunk], coming: list[tuple[Seat, Update]]
@@ -301,7 +307,7 @@ class Step:
         stats = {name: stat.detach() for name, stat in stats.items()}
         self._record(seat, stats, 1 / self.micro_batches)
         if "real_sign" in stats:
-            seat.real_signs.append(stats["real_sign"])
+            seat.real_signs.append(stats["real_sign"].clone())
         return dict(terms)
 
     def _backward(self, seat: Seat, found: Mapping[str, Tensor], weight: float, terms: dict[str, Tensor]) -> None:
@@ -316,9 +322,22 @@ class Step:
             part = term.detach() / self.micro_batches
             terms[name] = terms[name] + part if name in terms else part
 
+    def _share(self, seat: Seat, update: Update, terms: dict[str, Tensor]) -> None:
+        """Make what an update is made of its mean over the ranks, in place: one all-reduce.
+
+        Beside gradients and terms these are the float buffers, and what steers an augmentation. Integer buffers count
+        calls, which are the same on every rank. A parameter without a gradient has none on any rank; its zeros keep the
+        buffer's layout, so that `Group.compare` finds a rank that disagrees, which does not shift the others' values.
+        """
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in update.parameters]
+        buffers = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
+        self.group.average_([*gradients, *terms.values(), *buffers, *seat.real_signs])
+
     @torch.no_grad()
     def _update(self, seat: Seat, update: Update, terms: dict[str, Tensor], step: int) -> None:
         """One optimizer step, which the device skips if a term or the gradient is not finite; clears the gradients."""
+        if self.group.ranks > 1:
+            self._share(seat, update, terms)
         for parameter in update.parameters:
             gradient, parameter.grad = parameter.grad, None
             seat.laid[parameter].grad = None if gradient is None else as_it_lies(gradient, parameter)
@@ -365,8 +384,10 @@ class Step:
         Raises NonFiniteError with step, player and term if an update was skipped.
         """
         self.check()
-        sums = torch.stack(list(self._sums.values())).tolist() if self._sums else []
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
+        sums = torch.stack(list(self._sums.values())) if self._sums else torch.zeros(0)
+        if self.group.ranks > 1:  # each rank has seen its own stats
+            self.group.average_([sums])
+        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums.tolist(), strict=True)}
         self._sums, self._counts = {}, {}
         return means
 

@@ -4,6 +4,7 @@ data/            a batch on the device
 step.py          every player's moves on it, which the plugin describes
 ema.py           the averages that inference uses
 checkpoint.py    all of that on the disk, so that it can go on as if nothing had happened
+../distributed   the same in several processes
 run.py           the folder of the run: options, metrics, samples, the model file
 """
 
@@ -21,7 +22,9 @@ from torch import Tensor
 
 from translate.applying.model_file import stride_of
 from translate.data.batches import TrainingData
+from translate.data.sampling import random_bits
 from translate.device import Precision, memory_format
+from translate.distributed import Group
 from translate.errors import CheckpointError, UsageError
 from translate.model import Model
 from translate.players import Discriminators
@@ -61,12 +64,17 @@ class Trainer:
         device: torch.device,
         precision: Precision,
         layout: torch.memory_format | None = None,
+        group: Group | None = None,
     ) -> None:
-        """layout: of the weights; None for the one that measured fastest."""
+        """layout: of the weights; None for the one that measured fastest.
+
+        group: the ranks that train together; `data` gives this one its share of every batch.
+        """
         torch.manual_seed(config.seed)
         options = kind.Config.model_validate(config.options)
         layout = layout or memory_format(device, precision)
         self.model = kind(options, data.spec).to(device).to(memory_format=layout)
+        self.group = group or Group()
         self.data = data
         self.config = config
         self.device = device
@@ -75,7 +83,7 @@ class Trainer:
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
         self.averages = Averages(self.model)
-        _check_fits(self.model, config, data.shape)
+        _check_fits(self.model, config, data.shape, self.group.ranks)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
         self.game = Step(
             self.model,
@@ -84,7 +92,11 @@ class Trainer:
             micro_batches=config.micro_batches,
             augment=augment,
             compile=wanted(config.compile, device, steps),
+            group=self.group,
         )
+        self.group.couple(self.model)
+        if self.group.ranks > 1:
+            self._seed()
 
     @property
     def images(self) -> int:
@@ -96,27 +108,33 @@ class Trainer:
         asked = time.perf_counter()
         batch = self.data.batch(self.step)
         self.waited += time.perf_counter() - asked
-        self.game.play(batch, self.step, self.step / self.steps)
+        with self.group.playing():
+            self.game.play(batch, self.step, self.step / self.steps)
         self.step += 1
         self.averages.update(self.config.batch, self.images)
 
     def train(self, observer: Observer, checkpoint_every: int) -> int | None:
         """Play the remaining steps; the number of the signal that ended it early, after saving.
 
+        A signal on any rank ends all of them after the same step.
         Raises NonFiniteError at the tick after a loss or gradient that was not finite.
         """
+        self.group.broadcast_(unique_tensors(self.model) | self.averages.tensors())
         with _signals(observer.stopping) as received:
             first, started = self.step, time.perf_counter()
             while self.step < self.steps:
                 self.advance()
                 if self.game.compile and self.step == first + 1:
                     observer.compiled(time.perf_counter() - started, self.game.uncompiled)
-                stop = received[0] if received else None  # asked once: what comes later waits for the next step
+                # asked once: what comes later waits for the next step
+                stop = self.group.largest(received[0] if received else 0) or None
                 saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
                 if saving or self.step % self.config.log_every == 0:
-                    observer.tick(self, self.game.read())
+                    with self.group.together():
+                        observer.tick(self, self.game.read())
                 if saving:
-                    observer.save(self)
+                    with self.group.together():
+                        observer.save(self)
                 if stop is not None:
                     return stop
         return None
@@ -124,17 +142,29 @@ class Trainer:
     # ------------------------------------------------------------------ state
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that a run needs to go on exactly; the sampler's position is the step."""
+        """Everything that a run needs to go on exactly; the sampler's position is the step.
+
+        Of several ranks all call it, and the first gets what is each rank's own.
+        Raises CheckpointError if the ranks do not hold the same weights.
+        """
         training = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
         training |= self.game.tensors()
-        training["random.cpu"] = torch.get_rng_state()
+        own = {name: training.pop(name) for name in list(training) if name.startswith("pool.")}
+        own["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
-            training["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return Checkpoint(self.step, unique_tensors(self.model), training)
+            own["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        model = unique_tensors(self.model)
+        self.group.compare(model | training)
+        for rank, theirs in enumerate(self.group.gathered({name: tensor.cpu() for name, tensor in own.items()})):
+            training |= {f"{_of_rank(rank)}{name}": tensor for name, tensor in theirs.items()}
+        return Checkpoint(self.step, model, training)
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. Raises CheckpointError if it is not of this model."""
+        """Go on from a checkpoint; what was each rank's own is left out if it was of another number of ranks.
+
+        Raises CheckpointError if it is not of this model.
+        """
         tensors = unique_tensors(self.model)
         if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in checkpoint.model.items()}:
             raise CheckpointError("The checkpoint's networks are not those of this run: the plugin may have changed.")
@@ -142,11 +172,26 @@ class Trainer:
             tensor.copy_(checkpoint.model[name])
         training = checkpoint.training
         self.averages.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
-        self.game.load(training)
-        torch.set_rng_state(training["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in training:
-            torch.cuda.set_rng_state(training["random.cuda"], self.device)
         self.step = checkpoint.step
+        own = {}
+        if ranks_of(checkpoint) == self.group.ranks:
+            prefix = _of_rank(self.group.rank)
+            own = {
+                n.removeprefix(prefix): t
+                for n, t in training.items()
+                if n.startswith((f"{prefix}pool.", f"{prefix}random."))
+            }
+        self.game.load({n: t for n, t in training.items() if not n.startswith("pool.")} | own)
+        if not own:
+            self._seed()
+            return
+        torch.set_rng_state(own["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in own:
+            torch.cuda.set_rng_state(own["random.cuda"], self.device)
+
+    def _seed(self) -> None:
+        """Have each rank draw random numbers of its own."""
+        torch.manual_seed(int(random_bits(1, self.config.seed, "rank", self.group.rank, self.step)[0]))
 
     def exported(self) -> dict[str, Tensor]:
         """What translating needs: the averages where there are any, live weights elsewhere, and no discriminator."""
@@ -158,7 +203,17 @@ class Trainer:
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
 
 
-def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int]) -> None:
+def ranks_of(checkpoint: Checkpoint) -> int:
+    """How many ranks wrote it."""
+    return sum(name.endswith("random.cpu") for name in checkpoint.training)
+
+
+def _of_rank(rank: int) -> str:
+    """How the names begin of what is a rank's own; the first one's are those of a process alone."""
+    return f"rank{rank}." if rank else ""
+
+
+def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int], ranks: int) -> None:
     """Raise UsageError for a size or a batch that the networks cannot take."""
     stride = stride_of(model)
     if config.preprocess == "none" and any(side % stride for side in shape):
@@ -170,6 +225,11 @@ def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int]) ->
         raise UsageError(f"--size {config.size} is no multiple of {stride}, as the networks need; try {near}.")
     if config.batch % config.micro_batches:
         raise UsageError(f"--micro-batches {config.micro_batches} does not divide --batch {config.batch}.")
+    if config.batch % (config.micro_batches * ranks):
+        raise UsageError(
+            f"--micro-batches {config.micro_batches} does not divide the {config.batch // ranks} images that --batch "
+            f"{config.batch} gives to each of {ranks} devices."
+        )
     at_once = config.batch // config.micro_batches
     smallest = max(getattr(module, "smallest_batch", 1) for module in model.modules())
     if at_once < smallest:
@@ -222,9 +282,9 @@ def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03
         trainer.advance()
     trainer.game.check()  # waits for the device
     warm, first = time.perf_counter(), trainer.step
-    while trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20:
+    while trainer.group.largest(trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20):
         trainer.advance()
         trainer.game.check()
     now = time.perf_counter()
     left = (minutes * 60 - (now - started)) * (1 - checkpoint_share)
-    return max(1, int(left / ((now - warm) / (trainer.step - first))))
+    return trainer.group.largest(max(1, int(left / ((now - warm) / (trainer.step - first)))))
