@@ -5,6 +5,7 @@ A turn is a cycle of the game: as many steps as it takes until the same moves an
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import statistics
@@ -80,11 +81,11 @@ class Row:
             if not is_out_of_memory(error):
                 raise
             self.note, self.playing = "out of memory", None
+        if self.playing is None:
+            gc.collect()  # models and their losses refer to each other
         if on_gpu:
             self.peak = max(self.peak or 0, self._held + torch.cuda.max_memory_allocated(self.device) - before)
             self._held += torch.cuda.memory_allocated(self.device) - before
-            if self.playing is None:
-                torch.cuda.empty_cache()
 
 
 def bench(
@@ -114,6 +115,7 @@ def measure(
     played: list[Variant], config: FitConfig, device: torch.device, turns: int | None, rate: float
 ) -> list[dict[str, Any]]:
     """The rows of the table for the batch size of `config`; rate: of the device, in FLOP/s."""
+    gc.collect()  # the rows of the last table, which refer to themselves
     rows = [Row(variant, config, device) for variant in played]
     playing = [row.playing for row in rows if row.playing]
     cycle = max((each.cycle for each in playing), default=1)
