@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -100,8 +101,27 @@ class Blur(nn.Module):
         self.register_buffer("taps", gain * line[:, None] * line, persistent=False)  # (4, 4)
 
     def forward(self, images: Tensor) -> Tensor:
+        blurred: Tensor = _Blurred.apply(images, self.taps, self.padding)
+        return blurred
+
+
+class _Blurred(torch.autograd.Function):
+    """A symmetric filter of 4×4 taps, the same for all channels, whose gradient is that filter with 3 − padding.
+
+    Torch computes the second derivative of a convolution in groups group by group, which took 20 to 80 times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, taps: Tensor, padding: int) -> Tensor:
+        ctx.save_for_backward(taps)
+        ctx.padding = padding
         channels = images.shape[1]
-        return F.conv2d(images, self.taps.expand(channels, 1, 4, 4), padding=self.padding, groups=channels)
+        return F.conv2d(images, taps.to(images.dtype).expand(channels, 1, 4, 4), padding=padding, groups=channels)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (taps,) = ctx.saved_tensors
+        return _Blurred.apply(gradient, taps, 3 - ctx.padding), None, None
 
 
 class Convolution(Equalized):

@@ -133,6 +133,14 @@ def test_an_lr_multiplier_does_not_change_the_first_function():
     assert torch.allclose(one(vectors), hundredth(vectors), atol=1e-6)
 
 
+@pytest.mark.parametrize("padding", [1, 2])
+def test_blur_can_be_differentiated_twice(padding):
+    blur = Blur(padding).double()
+    images = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(blur, images)
+    assert torch.autograd.gradgradcheck(blur, images)
+
+
 def test_blur_has_the_filter_1_3_3_1():
     pixel = torch.zeros(1, 1, 5, 5)
     pixel[..., 2, 2] = 64
