@@ -26,6 +26,7 @@ from translate.benchmarking.measuring import bench
 from translate.benchmarking.variants import Playing, Variant
 from translate.device import autocast, memory_format, resolve_device, resolve_precision
 from translate.training.config import FitConfig
+from translate.training.step import as_named
 
 SECONDS = 460
 """After which no further part is begun."""
@@ -72,16 +73,28 @@ def gradients(config, device, variant, within="fp32"):
     """The flat gradient of each update of the first step, in order. Nothing is moved. within: an outer autocast."""
     torch.manual_seed(1)  # the images
     playing = Playing(variant, config, device)
-    players = playing.loop.players if playing.loop else [seat.player for seat in playing.trainer.game.seats]
-    optimizers = playing.loop.optimizers if playing.loop else [seat.optimizer for seat in playing.trainer.game.seats]
     found = []
-    for player, optimizer in zip(players, optimizers, strict=True):
-        optimizer.register_step_pre_hook(lambda *_, player=player: found.append(take(player.parameters())))
+    if playing.loop:
+        for player, optimizer in zip(playing.loop.players, playing.loop.optimizers, strict=True):
+            optimizer.register_step_pre_hook(lambda *_, player=player: found.append(take(player.parameters())))
+    else:
+        for seat in playing.trainer.game.seats:
+            seat.optimizer.register_step_pre_hook(lambda *_, seat=seat: found.append(take_from(seat)))
     torch.manual_seed(2)  # the noise
     with autocast(device, within):
         playing.play()
     assert not playing.uncompiled, playing.uncompiled
     return found
+
+
+def take_from(seat):
+    """The gradients of a player of the engine, whose optimizer has the weights as they lie in memory."""
+    for parameter, laid in seat.laid.items():
+        parameter.grad = None if laid.grad is None else as_named(laid.grad, parameter)
+    taken = take(seat.parameters)
+    for parameter in seat.parameters:
+        parameter.grad = None
+    return taken
 
 
 def take(parameters):
