@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from translate.bars import bar
 from translate.benchmarking.variants import Playing, Variant, variants
-from translate.device import HALVES, Precision, is_out_of_memory, keep_freed_memory, resolve_precision
+from translate.device import HALVES, Precision, is_out_of_memory, keep_freed_memory, resolve_precision, use_tf32
 from translate.training.config import FitConfig
 
 WARM_UP = 3
@@ -96,7 +96,8 @@ def bench(
     turns: by default 9, or 3 where a turn has several steps. compile: whether there is a row for it.
     Raises UsageError, as `fit` does, for a size, a batch or options that the networks cannot take.
     """
-    keep_freed_memory()  # as `fit` does
+    keep_freed_memory()  # as `fit` does, and so is TF32, for the plain loop too
+    use_tf32(True)
     precision = resolve_precision("auto", device)
     played = [variant for variant in variants(device) if compile or not variant.compiled]
     rate = matrix_rate(device, precision)
