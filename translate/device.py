@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 from contextlib import AbstractContextManager
@@ -75,6 +76,11 @@ def keep_freed_memory() -> None:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: torch has a class for it on devices, and its CPU allocator a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -27,12 +27,14 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from translate.device import resolve_device
+from translate.device import cores, resolve_device
 from translate.errors import CheckpointError, TranslateError, UsageError
 
 T = TypeVar("T")
 RESTARTS = 3
 """How often `launch` starts processes again of which one was killed."""
+LOST = 75
+"""The exit status of a process that another one left alone."""
 
 
 class Group:
@@ -110,9 +112,11 @@ class Group:
     @torch.no_grad()
     def average_(self, tensors: Sequence[Tensor]) -> None:
         """Make each of these floating point tensors its mean over the ranks, by one all-reduce in float32."""
+        if self.ranks == 1:
+            return
         flat = torch.cat([tensor.float().reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
-        parts = torch.split(flat / self.ranks, [tensor.numel() for tensor in tensors])
+        parts = torch.split(flat.div_(self.ranks), [tensor.numel() for tensor in tensors])
         torch._foreach_copy_(list(tensors), [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)])
 
     @torch.no_grad()
@@ -186,9 +190,9 @@ class Group:
         variance = (variances + (means - mean).square()).mean(0)
         if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
             norm.num_batches_tracked += 1
-            weight = 1 / norm.num_batches_tracked if norm.momentum is None else torch.tensor(norm.momentum)
-            norm.running_mean.lerp_(mean.detach(), weight.to(mean))
-            norm.running_var.lerp_(variance.detach() * (count / max(count - 1, 1)), weight.to(mean))
+            weight = 1 / norm.num_batches_tracked.to(mean) if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean.detach(), weight)
+            norm.running_var.lerp_(variance.detach() * (count / max(count - 1, 1)), weight)
         scale = (variance + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
         offset = torch.zeros_like(mean) if norm.bias is None else norm.bias
         return ((precise - mean.view(shape)) * scale.view(shape) + offset.view(shape)).to(images.dtype)
@@ -239,7 +243,10 @@ def joined() -> Iterator[Group]:
         yield group
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise TranslateError(f"Rank {group.rank} lost the connection to another rank, which has ended.") from error
+            what = str(error).splitlines()[0]
+            lost = TranslateError(f"Rank {group.rank} lost the connection to another rank: {what}")
+            lost.exit_status = LOST
+            raise lost from error
         raise
     finally:
         dist.destroy_process_group()
@@ -273,8 +280,10 @@ def is_rank() -> bool:
 
 def own_device(device: torch.device) -> torch.device:
     """The device of this process, where "cuda" means one for each. Raises UsageError if there are too few."""
-    if device.type != "cuda" or device.index is not None or not is_rank():
+    if device.type != "cuda" or not is_rank():
         return device
+    if device.index is not None:
+        raise UsageError(f"--device {device} is one device, and there are several processes; give --device cuda.")
     check_devices(device, int(os.environ["LOCAL_WORLD_SIZE"]))
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(device)
@@ -306,15 +315,15 @@ def launch(words: Sequence[str], device: str, processes: int) -> int:
     fewer devices, TranslateError if processes are killed again and again.
     """
     check_devices(resolve_device(device), processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the first rank tells what happened
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     for left in reversed(range(RESTARTS + 1)):
         status = _torchrun(words, processes)
         if status >= 0:
             return status
         ended = f"A process was ended by signal {-status}"
         if left:
-            print(f"{ended}; all start again from the last checkpoint.", file=sys.stderr)
+            which = f"start {RESTARTS - left + 1} of {RESTARTS}"
+            print(f"{ended}; all start again from the last checkpoint, {which}.", file=sys.stderr)
     raise TranslateError(f"{ended} for the {RESTARTS + 1}th time; go on with --resume when you know why.")
 
 
@@ -324,13 +333,17 @@ def _torchrun(words: Sequence[str], processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
+    for name in list(logging.root.manager.loggerDict):  # the first rank tells what happened
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         run(parse_args(["--standalone", f"--nproc-per-node={processes}", "-m", "--", "translate", *words]))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         statuses = [failure.exitcode for failure in error.failures.values()]
-        # torchrun itself ends by SIGTERM those that are left
+        # torchrun itself ends by SIGTERM those that are left, and by SIGKILL those that do not heed it
         killed = [status for status in statuses if status < 0 and status != -signal.SIGTERM]
-        return killed[0] if killed else error.get_first_failure()[1].exitcode
+        answers = [status for status in statuses if status > 0 and status != LOST]
+        return next(iter([*answers, *killed]), error.get_first_failure()[1].exitcode)
     except SignalException as received:
         return 128 + int(received.sigval)
     return 0

@@ -74,6 +74,7 @@ def test_operations_are_those_of_products_and_convolutions_forward_and_backward(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # tracing reads .grad of every tensor
 def test_a_compiled_row_says_what_compiling_took():
     rows = bench(config(), CPU, [2], turns=1)["tables"][0]["rows"]
     assert [row["name"] for row in rows] == NAMES

@@ -48,7 +48,7 @@ def test_a_run_goes_on_without_a_compiler_and_says_why(tmp_path):
 @pytest.mark.slow
 def test_a_compiled_run_learns_as_a_plain_one_does_and_finds_its_code_again(tmp_path):
     compiled, said = fit(tmp_path, "--compile", "on", "--precision", "fp32")
-    assert "most of it to compile forward and losses" in said
+    assert "with compiling forward and losses" in said
     assert any((tmp_path / "cache" / "compiled").iterdir())
     plain, _ = fit(tmp_path, "--compile", "off", "--precision", "fp32")
     assert compiled == [pytest.approx(tick, rel=1e-2) for tick in plain]

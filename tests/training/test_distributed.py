@@ -20,7 +20,6 @@ from translate import Discriminators, distributed, plugins, testing
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
 from translate.cli import main
-from translate.cli.fit import _without_devices
 from translate.distributed import Group, check_batch, joined
 from translate.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from translate.evaluating.evaluation import evaluate
@@ -210,11 +209,6 @@ def test_more_devices_than_there_are_is_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="lower --devices, or torchrun's --nproc-per-node, to 2"):
         distributed.own_device(torch.device("cuda"))
-
-
-def test_the_words_go_on_without_the_number_of_devices():
-    assert list(_without_devices(["--a", "x", "--devices", "2", "--b=2"])) == ["--a", "x", "--b=2"]
-    assert list(_without_devices(["--devices=2", "--device", "cpu"])) == ["--device", "cpu"]
 
 
 # ------------------------------------------------------------------ runs

@@ -21,10 +21,10 @@ def hungry(batch, outputs):
 @pytest.mark.parametrize(
     ("model", "options", "remedies"),
     [
-        ("cyclegan", {"batch": 4}, "--micro-batches 2 (the same gradient), --batch 2, --size 16."),
-        ("cyclegan", {"batch": 4, "micro_batches": 2}, "--micro-batches 4 (the same gradient), --batch 2, --size 16."),
-        ("cyclegan", {"batch": 1}, "--size 16."),
-        ("pix2pix", {"batch": 4}, "--batch 2, --size 16."),  # its batch norm sees the whole batch
+        ("cyclegan", {"batch": 4}, "--micro-batches 2 (the same gradient), --batch 2, --size 16"),
+        ("cyclegan", {"batch": 4, "micro_batches": 2}, "--micro-batches 4 (the same gradient), --batch 2, --size 16"),
+        ("cyclegan", {"batch": 1}, "--size 16"),
+        ("pix2pix", {"batch": 4}, "--batch 2, --size 16"),  # its batch norm sees the whole batch
     ],
 )
 def test_running_out_of_memory_names_what_took_it_and_what_takes_less(tmp_path, model, options, remedies):
@@ -34,7 +34,7 @@ def test_running_out_of_memory_names_what_took_it_and_what_takes_less(tmp_path, 
     said = r"^Memory ran out in step 2 on cpu\. Weights take [\d.]+ kB"
     with pytest.raises(MemoryFullError, match=said) as caught, explained(trainer):
         trainer.advance()
-    assert str(caught.value).endswith(f"What takes less: {remedies}")
+    assert str(caught.value).endswith(f"What takes less: {remedies}; start again with these and another --run.")
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

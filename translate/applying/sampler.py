@@ -40,6 +40,7 @@ class Sampler:
         self.model = model
         self.device = device
         self.precision = resolve_precision(precision, device, model.spec.deep)
+        use_tf32(not model.spec.deep)
         self.batch = batch
         self.domain = next(iter(model.spec.values()))
         self.has_styles = type(model).styles is not Model.styles
@@ -54,7 +55,6 @@ class Sampler:
         where = resolve_device(device)
         sampler = cls(load_model(model, where), where, precision, batch)
         sampler.model.to(memory_format=memory_format(where, sampler.precision))
-        use_tf32(not sampler.model.spec.deep)
         return sampler
 
     def label(self, name: str) -> int:

@@ -34,7 +34,6 @@ def load(model: str | Path, device: str = "auto", precision: str = "auto") -> Tr
     where = resolve_device(device)
     translator = Translator(load_model(model, where), where, precision)
     translator.model.to(memory_format=translator.memory_format)
-    use_tf32(not translator.model.spec.deep)
     return translator
 
 
@@ -47,6 +46,7 @@ class Translator:
         self.device = device
         self.precision = resolve_precision(precision, device, model.spec.deep)
         self.memory_format = memory_format(device, self.precision)
+        use_tf32(not model.spec.deep)
         self.stride = stride_of(model)
         self.routes = {to: source for to, source in model.routes.items() if {to, source} <= set(model.spec)}
         self.one_by_one = model.couples_batch or model.inference_mode == "train"

@@ -12,6 +12,7 @@ from translate.cli import flags
 from translate.cli.by_model import ByModel
 from translate.cli.show import AsJson, as_json, table
 from translate.errors import UsageError
+from translate.wording import counted
 
 if TYPE_CHECKING:
     from translate.model import Model
@@ -30,14 +31,17 @@ app = typer.Typer(
     cls=Benches,
     no_args_is_help=True,
     subcommand_metavar="MODEL",
-    help="Measure a training step on this machine: what precision, memory format, batching and compiling are worth.",
+    help="Measure a training step on this machine: what precision, memory format, batching and compiling are worth. "
+    "`translate bench MODEL --help` lists its options.",
 )
 
 Batches = Annotated[str, typer.Option("--batch", help="Images of each domain in a step; a table for each of 1,4,16.")]
-Compile = Annotated[bool, typer.Option("--compile/--no-compile", help="Measure --compile, too, which takes minutes.")]
+Compile = Annotated[
+    bool, typer.Option(" /--no-compile", help="Leave out what --compile is worth, which takes minutes.")
+]
 Turns = Annotated[
     int | None,
-    typer.Option("--turns", min=1, help="Turns of each row [default: 9; 3 where a turn has several steps]."),
+    typer.Option("--turns", min=1, help="Turns of each row; by default 9, or 3 where a turn has several steps."),
 ]
 
 
@@ -90,7 +94,7 @@ def _sizes(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) for word in words):
         raise UsageError(f"--batch {text!r}: expected whole numbers from 1, with commas between them, as in 1,4.")
-    return [int(word) for word in words]
+    return list(dict.fromkeys(map(int, words)))
 
 
 def _flags(values: dict[str, Any]) -> list[str]:
@@ -109,13 +113,18 @@ def _print(report: dict[str, Any], command: str | None) -> None:
     device = next((each for each in report["devices"] if each["device"] == report["device"]), None)
     device = device or next(each for each in report["devices"] if each["device"].startswith(report["device"]))
     print(f"{report['model']} at {report['size']}² on {device['name']}, torch {report['versions']['torch']}", end="; ")
-    print(f"{cpu['threads']} threads; a large {rate['precision']} matrix product: {rate['tflops']:.3g} TFLOP/s")
+    print(
+        f"{counted(cpu['threads'], 'thread')}; a large {rate['precision']} matrix product: {rate['tflops']:.3g} TFLOP/s"
+    )
     for each in report["tables"]:
         print(f"\nbatch {each['batch']}")
-        table(COLUMNS, [_cells(row) for row in each["rows"]])
-    print(
-        f"\nMost images a second: {command}" if command else "\nNothing fitted into the memory; try a smaller --batch."
-    )
+        cells = [_cells(row) for row in each["rows"]]
+        shown = [place for place in range(len(COLUMNS)) if any(row[place] for row in cells)]
+        table([COLUMNS[place] for place in shown], [[row[place] for place in shown] for row in cells])
+    if command:
+        print(f"\nThe fastest that fit does: {command}, and your images")
+    else:
+        print("\nNothing fitted into the memory; try a smaller --batch or --size.")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
 
     For several devices the same words go to as many processes.
     """
-    from translate.training.config import fit_config, read_config
+    from translate.training.config import complete, fit_config, read_config
 
     resume = given.pop("resume", False)
     file = given.pop("config", None)
@@ -140,20 +140,13 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
-    from translate.distributed import is_rank, launch
+    from translate.distributed import check_batch, is_rank, launch
     from translate.training.run import fit, run_folder
 
     if config.devices == 1 or is_rank():
         fit(config, resume=resume)
         return
-    folder, _ = run_folder(config, resume)
-    if status := launch(
-        ["fit", *_without_devices(words), f"--run={folder}", "--resume"], config.device, config.devices
-    ):
+    folder, stored = run_folder(config, resume)
+    check_batch(complete(model, config, stored).batch, config.devices)
+    if status := launch(["fit", *words, f"--run={folder}", "--resume"], config.device, config.devices):
         raise typer.Exit(status)
-
-
-def _without_devices(words: Sequence[str]) -> Iterator[str]:
-    """The words without `--devices N`."""
-    pairs = zip(["", *words], words, strict=False)
-    return (word for before, word in pairs if before != "--devices" and word.partition("=")[0] != "--devices")

@@ -6,6 +6,7 @@ gives every loss one stable mask of parameters, so that what was compiled stays 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,8 @@ def wanted(choice: str, device: torch.device, steps: int) -> bool:
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, compiled when it is first called, or taken from the cache. Shapes never change in a training."""
+    # It would complain of a CUDA compiler on a machine without a GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     return torch.compile(function, dynamic=False)
 
 

@@ -28,7 +28,7 @@ def explained(trainer: Trainer) -> Iterator[None]:
             f"Memory ran out in step {trainer.step + 1} on {trainer.device}{_size_of(trainer.device)}. Weights take "
             f"{readable(weights)}, optimizers, averages and pools {readable(state)}; the rest is what --batch "
             f"{trainer.config.batch} at {width}×{height} keeps for backward. What takes less: "
-            f"{', '.join(_remedies(trainer))}."
+            f"{', '.join(_remedies(trainer))}; start again with these and another --run."
         ) from error
 
 
@@ -44,14 +44,15 @@ def _size_of(device: torch.device) -> str:
 def _remedies(trainer: Trainer) -> Iterator[str]:
     """Flags that take less memory, the one that changes least first."""
     config = trainer.config
-    batch, parts = config.batch, config.micro_batches
-    more = next((n for n in range(parts + 1, batch + 1) if batch % n == 0), None)
+    batch, parts, ranks = config.batch, config.micro_batches, trainer.group.ranks
+    more = next((n for n in range(parts + 1, batch // ranks + 1) if batch // ranks % n == 0), None)
     if more is not None and not trainer.model.couples_batch:
         yield f"--micro-batches {more} (the same gradient)"
     if trainer.precision == "fp32" and (fast := fastest_precision(trainer.device)) != "fp32":
         yield f"--precision {fast}"
     if trainer.data.place == "device":
         yield "--store memory"
-    if batch > 1:
-        yield f"--batch {batch // 2}"
+    least = parts * ranks
+    if batch > least:
+        yield f"--batch {max(least, batch // 2 // least * least)}"
     yield f"--size {config.size // 2}" if config.preprocess != "none" else "smaller images"

@@ -41,6 +41,7 @@ from translate.files import ASIDE, explain_os_error, replace_file
 from translate.model import Model
 from translate.training import checkpoint as checkpoints
 from translate.training.checkpoint import Checkpoint
+from translate.training.compile import wanted
 from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
 from translate.training.memory import explained
@@ -194,7 +195,11 @@ def _steps(config: FitConfig, data: TrainingData, trainer: Callable[[int], Train
         return config.steps
     if config.minutes is not None:
         with explained(thrown_away := trainer(sys.maxsize)):
-            return timed_steps(thrown_away, config.minutes)
+            steps = timed_steps(thrown_away, config.minutes)
+        if thrown_away.game.compile and not wanted(config.compile, data.device, steps):  # so it must be timed as it is
+            with explained(thrown_away := trainer(steps)):
+                steps = timed_steps(thrown_away, config.minutes)
+        return steps
     return max(1, math.ceil((config.epochs or DEFAULT_EPOCHS) * data.epoch / config.batch))
 
 
@@ -312,7 +317,7 @@ class Run:
         if uncompiled:
             self.terminal.say(f"Not compiled ({uncompiled}); the run goes on without, as with --compile off.")
         else:
-            self.terminal.say(f"The first step took {seconds:.0f} s, most of it to compile forward and losses.")
+            self.terminal.say(f"The first step took {seconds:.0f} s, with compiling forward and losses.")
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Write a line of metrics and show it."""

@@ -15,15 +15,16 @@ import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from translate.device import Precision, autocast
+from translate.device import Precision, autocast, is_out_of_memory
 from translate.distributed import Group
-from translate.errors import NonFiniteError, PluginError, UsageError
+from translate.errors import NonFiniteError, PluginError, TranslateError, UsageError
 from translate.model import Model
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
 from translate.training.augment import DiscriminatorAugment, Policy
@@ -165,10 +166,9 @@ class Step:
                 seat.augment(DiscriminatorAugment(augment, device))
         self.compile = compile
         self.uncompiled = ""  # why nothing is compiled any more
-        self._compiler_errors: tuple[type[Exception], ...] = ()
         if compile:
+            torch.compiler.reset()  # torch gives up on functions that it compiled too often for others
             self.exchange(compiled)
-            self._compiler_errors = failures()
 
     def exchange(self, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Exchange every loss, and forward unless a penalty differentiates it twice, for what is made of it."""
@@ -204,9 +204,19 @@ class Step:
             if move.wants_outputs and not seat.gets_graph:
                 self._forward_ahead(chunks, coming)
             return self._gradient(seat, move, chunks)
-        except self._compiler_errors as error:  # of a function that is called for the first time, or of its backward
+        except Exception as error:
+            # Compilers fail in many ways; what is wrong with the function itself is raised once more by the second try.
+            if not self.compile or self.uncompiled or isinstance(error, TranslateError) or is_out_of_memory(error):
+                raise
+            if self.group.ranks > 1:  # no second try, since the others may be in the midst of an exchange
+                if not isinstance(error, failures()):
+                    raise
+                raise TranslateError(
+                    f"Rank {self.group.rank} cannot compile ({reason(error)}); go on with --compile off."
+                ) from error
             self.exchange(lambda function: function)
-            self._compiler_errors, self.uncompiled = (), reason(error)
+            self.uncompiled = reason(error)
+            seat.real_signs.clear()
             for chunk in chunks:
                 chunk.live = None
             for parameter in move.parameters:
@@ -385,8 +395,7 @@ class Step:
         """
         self.check()
         sums = torch.stack(list(self._sums.values())) if self._sums else torch.zeros(0)
-        if self.group.ranks > 1:  # each rank has seen its own stats
-            self.group.average_([sums])
+        self.group.average_([sums])  # each rank has seen its own stats
         means = {name: total / self._counts[name] for name, total in zip(self._sums, sums.tolist(), strict=True)}
         self._sums, self._counts = {}, {}
         return means
@@ -508,19 +517,20 @@ def _split(batch: Any, parts: int) -> list[Any]:
     return [type(batch)(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in batch), strict=True)]
 
 
-def _axes(tensor: Tensor) -> list[int]:
-    """The axes of a tensor in the order of its memory, the slowest first."""
-    return sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+@cache
+def _axes(strides: tuple[int, ...]) -> list[int]:
+    """The axes of a tensor with these strides in the order of its memory, the slowest first."""
+    return sorted(range(len(strides)), key=strides.__getitem__, reverse=True)
 
 
 def as_it_lies(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A view with the axes in the order of the parameter's memory: contiguous if it lies as the parameter does."""
-    return tensor.permute(_axes(parameter))
+    return tensor.permute(_axes(parameter.stride()))
 
 
 def as_named(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A view of what `as_it_lies` gave, with the axes as the parameter has them."""
-    axes = _axes(parameter)
+    axes = _axes(parameter.stride())
     return tensor.permute(sorted(range(len(axes)), key=axes.__getitem__))
 
 

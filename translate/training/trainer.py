@@ -39,7 +39,7 @@ class Observer(Protocol):
     """What the loop tells the outside."""
 
     def compiled(self, seconds: float, uncompiled: str) -> None:
-        """The first step is done, with what was compiled in it; `uncompiled` says why nothing was, if so."""
+        """The first step is done, with what was compiled in it; or, at any step, `uncompiled` says why nothing is."""
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """The means of all terms and stats since the last tick, by "player.name"."""
@@ -121,11 +121,12 @@ class Trainer:
         """
         self.group.broadcast_(unique_tensors(self.model) | self.averages.tensors())
         with _signals(observer.stopping) as received:
-            first, started = self.step, time.perf_counter()
+            first, started, uncompiled = self.step, time.perf_counter(), ""
             while self.step < self.steps:
                 self.advance()
-                if self.game.compile and self.step == first + 1:
-                    observer.compiled(time.perf_counter() - started, self.game.uncompiled)
+                if self.game.compile and (self.step == first + 1 or self.game.uncompiled != uncompiled):
+                    uncompiled = self.game.uncompiled
+                    observer.compiled(time.perf_counter() - started, uncompiled)
                 # asked once: what comes later waits for the next step
                 stop = self.group.largest(received[0] if received else 0) or None
                 saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
@@ -274,11 +275,12 @@ def _signals(stopping: Callable[[], None]) -> Iterator[list[int]]:
 def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03) -> int:
     """How many steps fit into so many minutes, by playing some on a trainer that is thrown away afterwards.
 
-    Three steps warm up, then steps are timed for a twentieth of the time, at least three of them.
+    Three steps or more warm up, until each player has moved; then steps are timed for a twentieth of the time, at least
+    three of them.
     checkpoint_share: of the time that goes to ticks, samples and checkpoints.
     """
     started = time.perf_counter()
-    for _ in range(3):
+    for _ in range(max(3, *(seat.player.every for seat in trainer.game.seats))):  # some compile when they first move
         trainer.advance()
     trainer.game.check()  # waits for the device
     warm, first = time.perf_counter(), trainer.step
