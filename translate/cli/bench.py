@@ -122,7 +122,7 @@ def _print(report: dict[str, Any], command: str | None) -> None:
         shown = [place for place in range(len(COLUMNS)) if any(row[place] for row in cells)]
         table([COLUMNS[place] for place in shown], [[row[place] for place in shown] for row in cells])
     if command:
-        print(f"\nThe fastest that fit does: {command}, and your images")
+        print(f"\nThe fastest that fit does, your images added: {command}")
     else:
         print("\nNothing fitted into the memory; try a smaller --batch or --size.")
 

@@ -20,7 +20,7 @@ PATHS = ("data", "a", "b", "images", "test_data", "test_a", "test_b", "test_imag
 MAY_CHANGE = frozenset(
     {*LENGTHS, "device", "devices", "compile", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"}
 )
-"""What a resumed run may change: its length, where it runs, how fast, and what it keeps; nothing that it learns from."""
+"""What a resumed run may change: its length, where and how fast it runs, what it keeps; nothing it learns from."""
 
 
 class FitConfig(DataOptions):
