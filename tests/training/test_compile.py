@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import warnings
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 from toys import Toy, batch, net, seat_down
 
 from translate import Discriminators, Generators, plugins, testing
@@ -62,23 +64,47 @@ def test_auto_compiles_long_runs_on_a_gpu_alone():
     assert not wanted("off", CUDA, 10**6)
 
 
-def test_a_loss_that_cannot_be_compiled_runs_as_it_is_written():
-    """The generator's loss reads a value on the host to decide what is computed, which no graph holds."""
+class Two(NamedTuple):
+    fake: Tensor
+    source: Tensor
+
+
+def reads_on_the_host(m):
+    """A generator's loss that reads a value to decide what is computed, which no graph holds."""
+
+    def generator_loss(batch, outputs):
+        score = m.d(outputs.fake).mean()
+        return {"g": score if score > 0 else -score}
+
+    return generator_loss
+
+
+def differentiates_outputs(m):
+    """A generator's loss that differentiates one output by another, for which tracing has no graph."""
+
+    def generator_loss(batch, outputs):
+        (slope,) = torch.autograd.grad(outputs.fake.sum(), outputs.source, create_graph=True)
+        return {"g": slope.square().mean()}
+
+    return generator_loss
+
+
+@pytest.mark.parametrize("loss", [reads_on_the_host, differentiates_outputs])
+def test_a_loss_that_cannot_be_compiled_runs_as_it_is_written(loss):
+    def forward(m, batch):
+        source = batch.a.clone().requires_grad_()
+        return Two(m.g(source), source)
 
     def players(m):
-        def generator_loss(batch, outputs):
-            score = m.d(outputs.fake).mean()
-            return {"g": score if score > 0 else -score}
-
         yield Discriminators([m.d], lambda batch, outputs: {"d": m.d(outputs.fake).mean()})
-        yield Generators([m.g], generator_loss)
+        yield Generators([m.g], loss(m))
 
     weights = {}
     for compile in (True, False):
-        model = Toy(players, g=net(), d=net(1))
+        model = Toy(players, forward=forward, g=net(), d=net(1))
         step = seat_down(model, compile=compile)
         if compile:
-            step.exchange(lambda function: torch.compile(function, fullgraph=True, backend="eager"))
+            step.exchange(lambda function: torch.compile(function, fullgraph=True, backend="aot_eager"))
         for number in range(3):
             with warnings.catch_warnings(action="ignore", category=UserWarning):
                 step.play(batch(number), number, 0.0)

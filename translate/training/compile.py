@@ -19,7 +19,7 @@ from translate.data.datasets import cache_folder
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 LONG_ENOUGH = 2000
-"""Steps of a run from which on compiling pays for itself on a GPU."""
+"""Steps of a run from which on `auto` compiles on a GPU: an assumption, until one is at hand to measure it."""
 
 
 def wanted(choice: str, device: torch.device, steps: int) -> bool:
