@@ -46,7 +46,7 @@ from translate.training.config import FitConfig, complete, length_of, read_toml
 from translate.training.ema import Averages
 from translate.training.memory import explained
 from translate.training.progress import Terminal
-from translate.training.trainer import Trainer, ranks_of, timed_steps
+from translate.training.trainer import Observer, Trainer, ranks_of, timed_steps
 from translate.wording import counted
 
 SAMPLES = 6
@@ -128,17 +128,8 @@ def _fit(
         return run.train(started) if group.rank == 0 else _follow(run, started)
 
 
-class Follower:
-    """What a rank beside the first does at ticks and checkpoints: its part, in silence."""
-
-    def compiled(self, seconds: float, uncompiled: str) -> None:
-        """The first rank says so."""
-
-    def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
-        """The first rank writes the line."""
-
-    def stopping(self) -> None:
-        """The first rank says so when it stops."""
+class Follower(Observer):
+    """A rank beside the first, which alone writes and tells."""
 
     def save(self, trainer: Trainer) -> None:
         """Give the first rank what it writes."""
@@ -221,7 +212,7 @@ def _start_from(trainer: Trainer, path: str) -> None:
     trainer.averages = Averages(trainer.model)
 
 
-class Run:
+class Run(Observer):
     """The folder of one training run, and what is written into it."""
 
     def __init__(self, folder: Path, terminal: Terminal, config: FitConfig, steps: int, held_out: Any) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +35,8 @@ from translate.training.ema import Averages
 from translate.training.step import Step
 
 
-class Observer(Protocol):
-    """What the loop tells the outside."""
+class Observer:
+    """What the loop tells the outside, which need not listen."""
 
     def compiled(self, seconds: float, uncompiled: str) -> None:
         """The first step is done, with what was compiled in it; or, at any step, `uncompiled` says why nothing is."""
