@@ -123,7 +123,7 @@ class PlainLoop:
 
 
 def adam(player: Player) -> torch.optim.Adam:
-    """Torch's Adam as it comes, with the player's scales; corrected for lazy penalties (StyleGAN2, appendix B)."""
+    """Torch's Adam as it comes, with the player's scales; corrected for lazy penalties as in `Penalty`."""
     declared = player.optimizer
     correction = 1 / (1 + sum(1 / penalty.every for penalty in player.penalties if penalty.every > 1))
     scales = {id(p): factor for network, factor in declared.scale.items() for p in network.parameters()}
