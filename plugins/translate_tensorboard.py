@@ -47,7 +47,7 @@ def run_ticked(run: Path, metrics: Mapping[str, Any]) -> None:
 def run_saved(run: Path, samples: Path) -> None:
     if run not in _writers or not samples.is_file():
         return
-    from translate.data.readers import decode
+    from translate.data.files.readers import decode
 
     grid = decode(samples.read_bytes(), str(samples))
     _writers[run].add_image("samples", grid, int(samples.stem))

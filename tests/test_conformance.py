@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from translate import plugins, testing
+from translate import testing
+from translate.plugins import registry
 
 RESNET, PATCHGAN = "resnet(blocks=1, width=4)", "patchgan(layers=2, width=4)"
 SMALL = {
@@ -55,7 +56,7 @@ def test_model(case, check):
 
 
 def test_every_registered_model_is_small_here():
-    assert set(SMALL) == set(plugins.model_names())
+    assert set(SMALL) == set(registry.model_names())
 
 
 def test_check_model_takes_a_name():

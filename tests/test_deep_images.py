@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import translate
-from translate.data.readers import decode
-from translate.data.writers import save
+from translate.data.files.readers import decode
+from translate.data.files.writers import save
 
 SMALL = {"generator": "unet(downs=3, width=8)", "discriminator": "patchgan(layers=1, width=8)"}
 

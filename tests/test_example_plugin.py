@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from translate.data.writers import save
+from translate.data.files.writers import save
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example-plugin"
 

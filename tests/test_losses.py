@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from translate import losses, plugins
+from translate import losses
 from translate.errors import UsageError
+from translate.plugins import registry
 
 REAL, FAKE = torch.randn(2, 6, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -54,12 +55,12 @@ def test_a_loss_is_its_papers_formula(name):
 
     for_discriminator, for_generator = FORMULAS[name]
     torch.testing.assert_close(loss.discriminator(REAL, FAKE), for_discriminator)
-    torch.testing.assert_close(loss.fool(show, REAL, FAKE), for_generator)
+    torch.testing.assert_close(loss.generator_loss(show, REAL, FAKE), for_generator)
     assert len(shown) == 1 + loss.relativistic  # real images are judged only where they have a say
 
 
 def test_every_built_in_loss_has_a_formula_here():
-    assert {loss.name for loss in losses.BUILT_IN} == set(FORMULAS) <= set(plugins.losses())
+    assert {loss.name for loss in losses.BUILT_IN} == set(FORMULAS) <= set(registry.losses())
 
 
 @pytest.mark.parametrize("patches", [False, True])
@@ -85,14 +86,14 @@ def test_the_gradient_penalty_is_two_sided_per_image_and_between_pairs(patches):
 def test_a_penalty_can_be_minimised():
     network, real, fake = judge(), images(), images(4)[:3]
     for name in ("wgan", "relativistic"):
-        losses.adversarial(name).penalize(network, real, fake).backward()
+        losses.adversarial(name).penalty_loss(network, real, fake).backward()
         assert all(p.grad is not None for p in network.parameters() if p.dim() > 1)
         network.zero_grad()
 
 
 def test_relativistic_has_r1_and_r2_at_half_weight():
     network, real, fake = judge(), images(), images(4)[:3]
-    found = losses.adversarial("relativistic(penalty=3)").penalize(network, real, fake)
+    found = losses.adversarial("relativistic(penalty=3)").penalty_loss(network, real, fake)
     torch.testing.assert_close(found, 1.5 * (losses.r1(network, real) + losses.r1(network, fake)))
 
 

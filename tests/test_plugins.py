@@ -4,8 +4,9 @@ import pytest
 from cli import installed
 from cli.installed import MODEL, install
 
-from translate import plugins
 from translate.errors import PluginError, UsageError
+from translate.model import find_model
+from translate.plugins import registry
 
 site = installed.site
 
@@ -26,10 +27,10 @@ def hook(name: str, body: str = "pass", arguments: str = "register") -> str:
 def test_a_broken_plugin_costs_one_warning(site, capsys, text):
     install(site, "translate-zero", {"zero.py": LOSS}, others={"zero": "zero"})
     install(site, "translate-broken", {"broken.py": text}, others={"broken": "broken"})
-    assert list(plugins.losses()) == ["zero"]
+    assert list(registry.losses()) == ["zero"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: the plugin broken (translate-broken) was left out: ")
-    assert list(plugins.failures()) == ["broken (translate-broken)"]
+    assert list(registry.failures()) == ["broken (translate-broken)"]
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,8 @@ def test_a_broken_plugin_costs_one_warning(site, capsys, text):
 def test_an_unknown_hook_or_argument_refuses_the_plugin_whole(site, capsys, text, word):
     install(site, "translate-typo", {"typo.py": text}, others={"typo": "typo"})
     install(site, "translate-zero", {"zero.py": LOSS.replace('"zero"', '"nought"')}, others={"zero": "zero"})
-    assert list(plugins.losses()) == ["nought"]
-    assert word in plugins.failures()["typo (translate-typo)"]
+    assert list(registry.losses()) == ["nought"]
+    assert word in registry.failures()["typo (translate-typo)"]
     (line,) = capsys.readouterr().err.splitlines()
     assert "Known hooks: register_augmentations" in line
 
@@ -52,7 +53,7 @@ def test_an_unknown_hook_or_argument_refuses_the_plugin_whole(site, capsys, text
 def test_a_hook_that_raises_costs_its_own_plugin_only(site, capsys):
     install(site, "translate-zero", {"zero.py": LOSS}, others={"zero": "zero"})
     install(site, "translate-broken", {"broken.py": hook("register_losses", "1 / 0")}, others={"broken": "broken"})
-    assert list(plugins.losses()) == ["zero"]
+    assert list(registry.losses()) == ["zero"]
     assert (
         "the plugin translate-broken (broken), register_losses was left out: ZeroDivisionError"
         in capsys.readouterr().err
@@ -63,26 +64,26 @@ def test_two_owners_of_one_loss_are_both_named(site):
     for name in ("zero", "nought"):
         install(site, f"translate-{name}", {f"{name}.py": LOSS}, others={name: name})
     with pytest.raises(PluginError, match=r"translate-nought \(nought\) and translate-zero \(zero\) both offer"):
-        plugins.losses()
+        registry.losses()
 
 
 def test_two_distributions_with_one_model_are_both_named(site):
     for name in ("one", "two"):
         install(site, f"translate-{name}", {f"{name}.py": MODEL}, models={"dream": name})
-    assert plugins.model_names() == {"dream": "translate-one and translate-two"}
+    assert registry.model_names() == {"dream": "translate-one and translate-two"}
     with pytest.raises(
         PluginError, match="translate-one and translate-two both offer the model 'dream'; uninstall one"
     ):
-        plugins.model("dream")
+        registry.model("dream")
 
 
 def test_names_come_from_metadata_and_a_model_is_imported_when_used(site):
     install(site, "translate-dream", {"dream.py": MODEL}, models={"dream": "dream"})
     install(site, "translate-broken", {"broken.py": "1 / 0"}, models={"broken": "broken"})
-    assert plugins.model_names() == {"broken": "translate-broken", "dream": "translate-dream"}
+    assert registry.model_names() == {"broken": "translate-broken", "dream": "translate-dream"}
     assert "dream" not in sys.modules
-    assert plugins.model("dream").name == "dream"
-    assert plugins.distribution_of("dream") == ("translate-dream", "1.5")
+    assert registry.model("dream").name == "dream"
+    assert registry.distribution_of("dream") == ("translate-dream", "1.5")
     assert "broken" not in sys.modules
 
 
@@ -99,38 +100,38 @@ def test_names_come_from_metadata_and_a_model_is_imported_when_used(site):
 def test_a_model_that_breaks_the_contract_is_refused_with_the_reason(site, text, message):
     install(site, "translate-dream", {"dream.py": text}, models={"dream": "dream"})
     with pytest.raises(PluginError, match=message):
-        plugins.model("dream")
+        find_model("dream")
 
 
 def test_an_unknown_model_is_wrong_usage_with_near_matches(site):
     install(site, "translate-dream", {"dream.py": MODEL}, models={"dream": "dream"})
     with pytest.raises(UsageError, match=r"There is no model 'dreem'\. Did you mean 'dream'\?"):
-        plugins.model("dreem")
+        registry.model("dreem")
 
 
 def test_without_any_model_a_checkout_says_what_to_run(site):
     with pytest.raises(PluginError, match=r"pip install -e \."):
-        plugins.model("cyclegan")
+        registry.model("cyclegan")
 
 
 def test_a_variable_limits_which_distributions_load(site, monkeypatch):
     for name in ("zero", "nought"):
         install(site, f"translate-{name}", {f"{name}.py": LOSS}, others={name: name}, models={name: name})
     monkeypatch.setenv("TRANSLATE_PLUGINS", "translate-zero, translate-other")
-    assert list(plugins.find(plugins.OTHERS)) == list(plugins.model_names()) == ["zero"]
+    assert list(registry.find(registry.OTHERS)) == list(registry.model_names()) == ["zero"]
     monkeypatch.setenv("TRANSLATE_PLUGINS", "")
-    assert not plugins.find(plugins.OTHERS)
+    assert not registry.find(registry.OTHERS)
     with pytest.raises(UsageError, match="None is known"):
-        plugins.model("zero")
+        registry.model("zero")
 
 
 def test_a_variable_traces_every_hook_call_with_its_arguments(site, monkeypatch, capsys):
     install(site, "translate-zero", {"zero.py": LOSS}, others={"zero": "zero"})
     install(site, "translate-dream", {"dream.py": MODEL}, models={"dream": "dream"})
     monkeypatch.setenv("TRANSLATE_TRACE", "1")
-    plugins.losses()
-    plugins.model("dream")
-    plugins.manager().hook.run_ticked(run=site, metrics={"step": 7})
+    registry.losses()
+    registry.model("dream")
+    registry.manager().hook.run_ticked(run=site, metrics={"step": 7})
     lines = capsys.readouterr().err
     for words in ("hook register_losses(register=", "-> zero", "hook register_models(register=", "-> dream"):
         assert words in lines
@@ -140,6 +141,6 @@ def test_a_variable_traces_every_hook_call_with_its_arguments(site, monkeypatch,
 
 def test_registries_know_near_matches_and_owners(site):
     install(site, "translate-zero", {"zero.py": LOSS}, others={"zero": "zero"})
-    assert plugins.losses().owner("zero") == "translate-zero (zero)"
+    assert registry.losses().owner("zero") == "translate-zero (zero)"
     with pytest.raises(UsageError, match=r"There is no adversarial loss 'zeero'\. Did you mean 'zero'\?"):
-        plugins.losses()["zeero"]
+        registry.losses()["zeero"]

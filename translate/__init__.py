@@ -9,17 +9,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from translate.version import __version__ as __version__
 
 _HOMES = {
     "Adam": "players",
-    "AdversarialLoss": "losses",
-    "Dataset": "data.datasets",
+    "AdversarialLoss": "plugins.types",
+    "Dataset": "plugins.types",
     "Discriminators": "players",
     "DomainSpec": "data.domains",
     "FitConfig": "training.config",
     "Generators": "players",
-    "Header": "data.readers",
+    "Header": "plugins.types",
     "Images": "data.domains",
     "Labelled": "data.domains",
     "LinearDecay": "players",
@@ -32,8 +32,9 @@ _HOMES = {
     "Paired": "data.domains",
     "Penalty": "players",
     "Player": "players",
-    "Reader": "data.readers",
+    "Reader": "plugins.types",
     "Sampler": "applying.sampler",
+    "ScoreFunction": "plugins.types",
     "Spec": "data.domains",
     "Terms": "players",
     "TranslateError": "errors",
@@ -43,7 +44,7 @@ _HOMES = {
     "apply": "applying.folder",
     "evaluate": "evaluating.evaluation",
     "fit": "training.run",
-    "hookimpl": "hookspecs",
+    "hookimpl": "plugins.hooks",
     "load": "applying.translator",
     "sample": "applying.samples",
 }
@@ -71,6 +72,7 @@ __all__ = [
     "Player",
     "Reader",
     "Sampler",
+    "ScoreFunction",
     "Spec",
     "Terms",
     "TranslateError",
@@ -90,16 +92,15 @@ if TYPE_CHECKING:
     from translate.applying.sampler import Sampler
     from translate.applying.samples import sample
     from translate.applying.translator import Translator, load
-    from translate.data.datasets import Dataset
     from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired
-    from translate.data.readers import Header, Reader
     from translate.errors import TranslateError, UsageError
     from translate.evaluating.evaluation import evaluate
-    from translate.hookspecs import hookimpl
-    from translate.losses import AdversarialLoss, LossName
+    from translate.losses import LossName
     from translate.model import Model, ModelConfig
     from translate.networks import NetworkSpec
     from translate.players import Adam, Discriminators, Generators, LinearDecay, Move, Penalty, Player, Terms
+    from translate.plugins.hooks import hookimpl
+    from translate.plugins.types import AdversarialLoss, Dataset, Header, Reader, ScoreFunction
     from translate.training.config import FitConfig
     from translate.training.run import fit
 

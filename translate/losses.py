@@ -7,119 +7,60 @@ name; a user may name one with the weight of its penalty, as in `--adversarial "
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
+import torch
 from pydantic import AfterValidator
+from torch import Tensor
+from torch.nn.functional import softplus
 
-from translate.hookspecs import hookimpl
-
-if TYPE_CHECKING:  # this module is a plugin, which `translate --help` loads; torch would cost it seconds
-    from torch import Tensor
-
-    from translate.players import Loss, Penalty
-
-Judge = Callable[["Tensor"], "Tensor"]
-"""A discriminator, or what a model makes of one: images (N, C, H, W) -> raw scores, the images as first axis."""
+from translate.errors import UsageError
+from translate.networks import parse
+from translate.plugins import registry
+from translate.plugins.types import AdversarialLoss, ScoreFunction
 
 
-@dataclass(frozen=True)
-class AdversarialLoss:
-    """A game between a discriminator and a generator.
-
-    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Models
-    of papers that halve it, to slow the discriminator down, do so themselves.
-    generator: (fake scores) -> scalar that the generator minimises; of a relativistic loss (real scores, fake scores).
-    about: one line for `translate models --networks`, with the paper.
-    relativistic: the generator is judged against real images, too.
-    boundary: the score between real and fake, about which `real_sign` is taken.
-    penalty: (judge, real images, fake images) -> scalar that the discriminator minimises besides, weighted by
-    penalty_weight; None if the loss needs none.
-    """
-
-    name: str
-    discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[..., Tensor]
-    about: str
-    relativistic: bool = False
-    boundary: float = 0.0
-    penalty: Callable[[Judge, Tensor, Tensor], Tensor] | None = None
-    penalty_weight: float = 0.0
-
-    def fool(self, judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
-        """What the generator minimises; real images are judged only if the loss is relativistic."""
-        if self.relativistic:
-            return self.generator(judge(real), judge(fake))
-        return self.generator(judge(fake))
-
-    def real_sign(self, real: Tensor) -> Tensor:
-        """The mean sign of real scores: 1 when all are found real, 0 by chance. A stat, by which ADA is steered."""
-        return (real.detach() - self.boundary).sign().mean()
-
-    def penalties(self, loss: Loss) -> list[Penalty]:
-        """The penalties of a discriminator's player: `loss`, which calls `penalize`, where there is one, else none."""
-        from translate.players import Penalty
-
-        return [Penalty(loss)] if self.penalty is not None and self.penalty_weight else []
-
-    def penalize(self, judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
-        """The weighted penalty of the discriminator."""
-        if self.penalty is None:
-            raise ValueError(f"the loss {self.name!r} has no penalty; list `penalties(...)` in the player")
-        return self.penalty_weight * self.penalty(judge, real, fake)
-
-
-def input_gradients(judge: Judge, images: Tensor) -> Tensor:
+def input_gradients(score: ScoreFunction, images: Tensor) -> Tensor:
     """For each image the gradient of its mean score by its pixels: (N, C·H·W) float32, differentiable.
 
     A discriminator of patches has one score a patch; their mean stands for the image's.
     """
-    import torch
-
     images = images.detach().requires_grad_()
-    scores = judge(images).flatten(1).mean(1)
-    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    found = score(images).flatten(1).mean(1)
+    (gradient,) = torch.autograd.grad(found.sum(), images, create_graph=True)
     return gradient.flatten(1)
 
 
-def r1(judge: Judge, images: Tensor) -> Tensor:
+def r1(score: ScoreFunction, images: Tensor) -> Tensor:
     """E ‖∇D(x)‖²: Mescheder, Geiger, Nowozin, ICML 2018, arXiv:1801.04406, eq. 9 without its γ/2."""
-    return input_gradients(judge, images).square().sum(1).mean()
+    return input_gradients(score, images).square().sum(1).mean()
 
 
-def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
+def gradient_penalty(score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
     """E (‖∇D(x)‖ − 1)² at points x between pairs: Gulrajani et al., NIPS 2017, arXiv:1704.00028, eq. 3 without λ."""
-    import torch
-
     shares = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
-    norms: Tensor = input_gradients(judge, fake + shares * (real - fake)).norm(dim=1)
+    norms: Tensor = input_gradients(score, fake + shares * (real - fake)).norm(dim=1)
     return (norms - 1).square().mean()
 
 
-def zero_centred(judge: Judge, real: Tensor, fake: Tensor) -> Tensor:
+def zero_centred(score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
     """½ E ‖∇D(x)‖² on real and on fake images (R1 + R2), as in R3GAN: Huang et al., NeurIPS 2024, arXiv:2501.05441."""
-    return 0.5 * (r1(judge, real) + r1(judge, fake))
+    return 0.5 * (r1(score, real) + r1(score, fake))
 
 
 def bce_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """−E log σ(D(x)) − E log(1 − σ(D(G(z)))): Goodfellow et al., NIPS 2014, arXiv:1406.2661, eq. 1, from logits."""
-    from torch.nn.functional import softplus
-
     return softplus(-real).mean() + softplus(fake).mean()
 
 
 def bce_generator(fake: Tensor) -> Tensor:
     """−E log σ(D(G(z))): the non-saturating form of section 3 there."""
-    from torch.nn.functional import softplus
-
     return softplus(-fake).mean()
 
 
 def minimax_generator(fake: Tensor) -> Tensor:
     """E log(1 − σ(D(G(z)))): the generator's half of eq. 1 there; it saturates while the discriminator wins."""
-    from torch.nn.functional import softplus
-
     return -softplus(fake).mean()
 
 
@@ -150,8 +91,6 @@ def negative_mean(fake: Tensor) -> Tensor:
 
 def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """E softplus(D(G(z)) − D(x)) over pairs of a batch: Jolicoeur-Martineau, ICLR 2019, arXiv:1807.00734."""
-    from torch.nn.functional import softplus
-
     return softplus(fake - real).mean()
 
 
@@ -185,20 +124,10 @@ BUILT_IN = (
 )
 
 
-@hookimpl
-def register_losses(register: Callable[[AdversarialLoss], None]) -> None:
-    for loss in BUILT_IN:
-        register(loss)
-
-
 def adversarial(spec: str) -> AdversarialLoss:
     """The registered adversarial loss that "hinge" or "wgan(penalty=5)" names. Raises UsageError with near matches."""
-    from translate import plugins
-    from translate.errors import UsageError
-    from translate.networks import parse
-
     name, options = parse(spec)
-    loss = plugins.losses()[name]
+    loss = registry.losses()[name]
     weight = options.pop("penalty", loss.penalty_weight)
     if options or (loss.penalty is None and weight):
         known = "its one option is penalty, a weight" if loss.penalty else "it has no options"
@@ -209,8 +138,6 @@ def adversarial(spec: str) -> AdversarialLoss:
 
 
 def _known(spec: str) -> str:
-    from translate.errors import UsageError
-
     try:
         adversarial(spec)
     except UsageError as error:

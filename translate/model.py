@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from translate.data.domains import Needs, Spec
+from translate.data.domains import BatchSpec, Spec
+from translate.errors import PluginError
 from translate.players import Player
+from translate.plugins import registry
 
 
 class ModelConfig(BaseModel):
@@ -39,12 +41,12 @@ class Model(nn.Module, Generic[C]):
 
     name: ClassVar[str]
     """The model's name on the command line and its entry point's."""
-    data: ClassVar[Needs]
+    data: ClassVar[BatchSpec]
     """What its batches are made of."""
     preset: ClassVar[Mapping[str, Any]] = {}
     """Engine options (fields of FitConfig) whose defaults are others for this model, as {"batch": 64}."""
-    routes: ClassVar[Mapping[str, str]] = {"b": "a"}
-    """Target domain -> source domain of each translation that the model can do; the first is the default."""
+    routes: ClassVar[Sequence[tuple[str, str]]] = (("a", "b"),)
+    """The translations that the model can do, each as (source domain, target domain); the first is the default."""
     averaged: ClassVar[tuple[str, ...]] = ()
     """Attributes (networks) that also keep an exponential moving average, which inference uses."""
     average_half_life: ClassVar[int] = 10_000
@@ -83,7 +85,7 @@ class Model(nn.Module, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} has no forward, but one of its losses asks for outputs")
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
-        """Images of domain `routes[to]` as images of `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
+        """Images of the source domain as images of `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
         raise NotImplementedError(f"{type(self).__name__} does not translate images")
 
     def latents(self, n: int) -> Tensor:
@@ -107,3 +109,15 @@ class Model(nn.Module, Generic[C]):
         labels: (N,) int64, indices into the domain's classes; None where it has none.
         """
         return self.synthesize(self.styles(latents, labels))
+
+
+def find_model(name: str) -> type[Model[Any]]:
+    """The class of an installed model.
+
+    Raises UsageError for an unknown name, PluginError if its plugin does not load or registers no model of that name.
+    """
+    kind = registry.model(name)
+    if not isinstance(getattr(kind, "data", None), BatchSpec):
+        raise PluginError(f"The model class {kind.__name__} needs a class attribute `data` ({BatchSpec.__name__}).")
+    found: type[Model[Any]] = kind
+    return found

@@ -21,61 +21,20 @@ have besides:
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, ValidationError, validate_call
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from translate.calls import parse_call
 from translate.data.domains import DomainSpec
-from translate.errors import UsageError, did_you_mean
-
-ROLES = {
-    "generator": "generator",
-    "discriminator": "discriminator",
-    "synthesis": "generator from noise",
-    "features": "network of features",
-}
-"""The roles of networks, and what a network of each is called."""
-GIVEN = ("in_channels", "out_channels", "size")
-
-
-@dataclass(frozen=True)
-class Network:
-    """A registered network: its name and the factory that makes it."""
-
-    name: str
-    factory: Callable[..., nn.Module]
-
-    @property
-    def options(self) -> dict[str, inspect.Parameter]:
-        """The options that a spec may set."""
-        return {name: p for name, p in inspect.signature(self.factory).parameters.items() if name not in GIVEN}
-
-    def build(self, options: dict[str, Any], **given: int) -> nn.Module:
-        """The module; `given` is in_channels, out_channels and size, as far as the role has them. Raises UsageError."""
-        for option in options:
-            if option not in self.options:
-                raise UsageError(
-                    f"The network {self.name!r} has no option {option!r}. {did_you_mean(option, self.options)}"
-                )
-        named = inspect.signature(self.factory).parameters
-        if given.get("out_channels", 1) != 1 and "out_channels" not in named:
-            raise UsageError(
-                f"The network {self.name!r} gives one score for an image; {given['out_channels']} are needed."
-            )
-        given = {name: value for name, value in given.items() if name in named}
-        try:
-            return validate_call(self.factory)(**given, **options)
-        except ValidationError as error:
-            what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-            raise UsageError(f"The network {self.name!r} cannot be built: {what}.") from error
+from translate.errors import UsageError
+from translate.plugins import registry
+from translate.plugins.types import Role
+from translate.spec_parsing import parse_call
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
@@ -124,19 +83,17 @@ def features(spec: str) -> nn.Module:
     return _build("features", spec).eval().requires_grad_(False)
 
 
-def _build(role: str, spec: str, **given: int) -> nn.Module:
-    from translate import plugins
-
+def _build(role: Role, spec: str, **given: int) -> nn.Module:
     name, options = parse(spec)
-    return plugins.networks(role)[name].build(options, **given)
+    return registry.networks(role)[name].build(options, **given)
 
 
-def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
+def forward_batched(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
     """What `network` makes of each of several batches, (N, C, H, W) each, in a single call where that changes nothing.
 
     It does change something where images of a batch are coupled (batch norm, minibatch stddev): one call each.
     """
-    if _apart or any(
+    if _unbatched or any(
         isinstance(each, _BatchNorm) or getattr(each, "couples_batch", False) for each in network.modules()
     ):
         return tuple(network(batch) for batch in batches)
@@ -145,13 +102,13 @@ def together(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Inside, `together` makes one call for each batch, so that what it does can be measured and checked."""
-    _apart.append(True)
+def unbatched() -> Iterator[None]:
+    """Inside, `forward_batched` makes one call for each batch, so that what it does can be measured and checked."""
+    _unbatched.append(True)
     try:
         yield
     finally:
-        _apart.pop()
+        _unbatched.pop()
 
 
-_apart: list[bool] = []  # not empty inside `apart`
+_unbatched: list[bool] = []  # not empty inside `unbatched`

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-Terms = Mapping[str, Tensor]
+Terms = Mapping[str, "Tensor"]
 """What a loss returns: named float32 scalars that are summed."""
 
 Loss = Callable[..., "Terms | tuple[Terms, Terms]"]

@@ -89,25 +89,25 @@ class CUT(translate.Model[CUTConfig]):
         yield Generators([self.generator, self.heads], self.generator_loss, adam, self.decay)
 
     def forward(self, batch: translate.Pair) -> Translated | Mirrored:
-        return Translated(*networks.together(self.generator, batch.a, batch.b))
+        return Translated(*networks.forward_batched(self.generator, batch.a, batch.b))
 
     def discriminator_loss(
         self, batch: translate.Pair, fakes: Translated | Mirrored
     ) -> tuple[translate.Terms, translate.Terms]:
         """Half of eq. 1."""
-        real, fake = networks.together(self.discriminator, batch.b, fakes.fake_b)
+        real, fake = networks.forward_batched(self.discriminator, batch.b, fakes.fake_b)
         terms = {"adversarial": 0.5 * self.adversarial.discriminator(real, fake)}
         return terms, {"real_sign": self.adversarial.real_sign(real)}
 
     def penalty(self, batch: translate.Pair, fakes: Translated | Mirrored) -> translate.Terms:
         """What the adversarial loss asks of the discriminator besides, if anything; lsgan does not."""
-        return {"penalty": self.adversarial.penalize(self.discriminator, batch.b, fakes.fake_b)}
+        return {"penalty": self.adversarial.penalty_loss(self.discriminator, batch.b, fakes.fake_b)}
 
     def generator_loss(self, batch: translate.Pair, fakes: Any) -> translate.Terms:
         """Eq. 5 with λ_X = λ_Y = λ / 2: the second loss keeps images of b as they are."""
         weight = self.config.lambda_nce / 2
         return {
-            "adversarial": self.adversarial.fool(self.discriminator, batch.b, fakes.fake_b),
+            "adversarial": self.adversarial.generator_loss(self.discriminator, batch.b, fakes.fake_b),
             "nce": weight * self.patch_nce(encode(self.generator, fakes.fake_b), encode(self.generator, batch.a)),
             "nce_identity": weight
             * self.patch_nce(encode(self.generator, fakes.same_b), encode(self.generator, batch.b)),
@@ -146,7 +146,7 @@ class FastCUT(CUT):
         """Eq. 5 with λ_Y = 0, and queries that are mirrored back: mirroring shall commute with translating."""
         queries = [mirror(features, fakes.mirrored) for features in encode(self.generator, fakes.fake_b)]
         return {
-            "adversarial": self.adversarial.fool(self.discriminator, batch.b, fakes.fake_b),
+            "adversarial": self.adversarial.generator_loss(self.discriminator, batch.b, fakes.fake_b),
             "nce": self.config.lambda_nce * self.patch_nce(queries, encode(self.generator, batch.a)),
         }
 

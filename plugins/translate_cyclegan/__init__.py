@@ -45,7 +45,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
 
     name = "cyclegan"
     data = translate.Unpaired("a", "b")
-    routes = {"b": "a", "a": "b"}  # noqa: RUF012  frozen by contract
+    routes = (("a", "b"), ("b", "a"))
     averaged = ("a_to_b", "b_to_a")
 
     def __init__(self, config: CycleGANConfig, spec: translate.Spec) -> None:
@@ -76,16 +76,16 @@ class CycleGAN(translate.Model[CycleGANConfig]):
         a, b = batch.a, batch.b
         if not self.identity:
             return Fakes(self.b_to_a(b), self.a_to_b(a), a, b)
-        fake_b, same_b = networks.together(self.a_to_b, a, b)
-        fake_a, same_a = networks.together(self.b_to_a, b, a)
+        fake_b, same_b = networks.forward_batched(self.a_to_b, a, b)
+        fake_a, same_a = networks.forward_batched(self.b_to_a, b, a)
         return Fakes(fake_a, fake_b, same_a, same_b)
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """Eq. 3 of the paper, and the identity loss of section 5.2."""
         cycle, identity = self.config.lambda_cycle, self.config.lambda_cycle * self.config.lambda_identity
         terms = {
-            "adversarial_a": self.adversarial.fool(self.judge_a, batch.a, fakes.fake_a),
-            "adversarial_b": self.adversarial.fool(self.judge_b, batch.b, fakes.fake_b),
+            "adversarial_a": self.adversarial.generator_loss(self.judge_a, batch.a, fakes.fake_a),
+            "adversarial_b": self.adversarial.generator_loss(self.judge_b, batch.b, fakes.fake_b),
             "cycle_a": cycle * F.l1_loss(self.b_to_a(fakes.fake_b), batch.a),
             "cycle_b": cycle * F.l1_loss(self.a_to_b(fakes.fake_a), batch.b),
         }
@@ -96,8 +96,8 @@ class CycleGAN(translate.Model[CycleGANConfig]):
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
         """Half the sum over real and fake: it slows the discriminators down (section 4 of the paper)."""
-        real_a, fake_a = networks.together(self.judge_a, batch.a, fakes.fake_a)
-        real_b, fake_b = networks.together(self.judge_b, batch.b, fakes.fake_b)
+        real_a, fake_a = networks.forward_batched(self.judge_a, batch.a, fakes.fake_a)
+        real_b, fake_b = networks.forward_batched(self.judge_b, batch.b, fakes.fake_b)
         terms = {
             "adversarial_a": 0.5 * self.adversarial.discriminator(real_a, fake_a),
             "adversarial_b": 0.5 * self.adversarial.discriminator(real_b, fake_b),
@@ -107,8 +107,8 @@ class CycleGAN(translate.Model[CycleGANConfig]):
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """What the adversarial loss asks of discriminators besides, if anything; lsgan does not."""
         return {
-            "penalty_a": self.adversarial.penalize(self.judge_a, batch.a, fakes.fake_a),
-            "penalty_b": self.adversarial.penalize(self.judge_b, batch.b, fakes.fake_b),
+            "penalty_a": self.adversarial.penalty_loss(self.judge_a, batch.a, fakes.fake_a),
+            "penalty_b": self.adversarial.penalty_loss(self.judge_b, batch.b, fakes.fake_b),
         }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:

@@ -87,7 +87,7 @@ class GAN(translate.Model[GANConfig]):
     def forward(self, batch: Any) -> Fake:
         return Fake(self.generator(self.latents(len(batch.images))))
 
-    def judge(self, batch: Any) -> losses.Judge:
+    def judge(self, batch: Any) -> translate.ScoreFunction:
         """What judges images of this batch: (N, C, H, W) -> raw scores (N, 1)."""
         return self.discriminator
 
@@ -100,11 +100,11 @@ class GAN(translate.Model[GANConfig]):
 
     def generator_loss(self, batch: Any, outputs: Fake) -> translate.Terms:
         """Eq. 1 of Goodfellow et al., from G's side; "bce" is their section 3's form of it, which does not saturate."""
-        return {"adversarial": self.adversarial.fool(self.judge(batch), batch.images, outputs.fake)}
+        return {"adversarial": self.adversarial.generator_loss(self.judge(batch), batch.images, outputs.fake)}
 
     def penalty(self, batch: Any, outputs: Fake) -> translate.Terms:
         """What the loss asks of D besides: for "wgan" the last term of eq. 3 of Gulrajani et al."""
-        return {"penalty": self.adversarial.penalize(self.judge(batch), batch.images, outputs.fake)}
+        return {"penalty": self.adversarial.penalty_loss(self.judge(batch), batch.images, outputs.fake)}
 
     def latents(self, n: int) -> Tensor:
         return torch.randn(n, self.config.latents, device=self.progress.device)
@@ -184,7 +184,7 @@ class CGAN(GAN):
         """The fakes are of the classes of the batch, so that real and fake are judged by the same labels."""
         return Fake(self.sample(self.latents(len(batch.images)), batch.labels))
 
-    def judge(self, batch: Any) -> losses.Judge:
+    def judge(self, batch: Any) -> translate.ScoreFunction:
         """What judges images (N, C, H, W) by the labels of this batch."""
         return partial(self.concatenated if self.config.conditioning == "concat" else self.projected, batch.labels)
 

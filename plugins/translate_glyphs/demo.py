@@ -48,10 +48,10 @@ def demo(
 ) -> None:
     """Train a model that puts serifs on letters, and show it on letters it has never seen.
 
-    Needs no images: the letters are rendered from fonts that are installed anyway.
+    BatchSpec no images: the letters are rendered from fonts that are installed anyway.
     """
     from translate.applying.folder import apply
-    from translate.data.datasets import prepared
+    from translate.data.catalogue.datasets import prepared
     from translate.evaluating.paired import errors_by_name
     from translate.training.config import fit_config
     from translate.training.run import fit
@@ -81,7 +81,7 @@ def _mean(errors: dict[str, float]) -> float:
 def _draw(path: Path, folders: list[Path], names: Iterable[str]) -> None:
     """Write a sheet with the namesakes of all folders side by side, enlarged, several letters a row."""
     from translate.data import images as pictures
-    from translate.data import readers, writers
+    from translate.data.files import readers, writers
 
     rows: list[list[Any]] = [[] for _ in range(ROWS)]
     for number, name in enumerate(well_known(names, SHOWN)):

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 
-from translate.data.datasets import Dataset
 from translate.errors import DataError
+from translate.plugins.types import Dataset
 
 SIDE = 64  # of a picture, in pixels
 EM = 44  # size of both fonts, in pixels

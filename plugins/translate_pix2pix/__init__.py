@@ -77,16 +77,16 @@ class Pix2Pix(translate.Model[Pix2PixConfig]):
 
     def penalty(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
         """What the adversarial loss asks of the discriminator besides, if anything; bce does not."""
-        return {"penalty": self.adversarial.penalize(self.judge_of(batch.a), batch.b, fake.fake_b)}
+        return {"penalty": self.adversarial.penalty_loss(self.judge_of(batch.a), batch.b, fake.fake_b)}
 
     def generator_loss(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
         """Eq. 4 of the paper."""
         return {
-            "adversarial": self.adversarial.fool(self.judge_of(batch.a), batch.b, fake.fake_b),
+            "adversarial": self.adversarial.generator_loss(self.judge_of(batch.a), batch.b, fake.fake_b),
             "l1": self.config.lambda_l1 * F.l1_loss(fake.fake_b, batch.b),
         }
 
-    def judge_of(self, source: Tensor) -> losses.Judge:
+    def judge_of(self, source: Tensor) -> translate.ScoreFunction:
         """The discriminator that sees an image beside its source: raw scores of the patches of (source, image)."""
         return lambda image: self.discriminator(torch.cat([source, image], dim=1))
 

@@ -107,12 +107,12 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
         late = torch.arange(layers, device=device) >= change  # (N, layers)
         return torch.where(late[:, :, None], second[:, None], first[:, None])
 
-    def judge(self, labels: Tensor) -> losses.Judge:
+    def judge(self, labels: Tensor) -> translate.ScoreFunction:
         """What scores images (N, C, size, size) as images of their classes: (N, 1)."""
         return lambda images: self.discriminator(images).gather(1, labels[:, None])
 
     def generator_loss(self, batch: Batch, fake: Fake) -> translate.Terms:
-        return {"adversarial": self.adversarial.fool(self.judge(batch.labels), batch.images, fake.images)}
+        return {"adversarial": self.adversarial.generator_loss(self.judge(batch.labels), batch.images, fake.images)}
 
     def discriminator_loss(self, batch: Batch, fake: Fake) -> tuple[translate.Terms, translate.Terms]:
         """Two calls, since minibatch stddev compares real images with real ones, fakes with fakes."""
@@ -127,7 +127,7 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
 
     def penalty(self, batch: Batch, fake: Fake) -> translate.Terms:
         """The penalty that the adversarial loss brings along; bce has none."""
-        return {"penalty": self.adversarial.penalize(self.judge(batch.labels), batch.images, fake.images)}
+        return {"penalty": self.adversarial.penalty_loss(self.judge(batch.labels), batch.images, fake.images)}
 
     def path_length(self, batch: Batch) -> translate.Terms:
         """E (‖Jᵀy‖ − a)²: eq. 4 of StyleGAN2, for every second image of the batch.

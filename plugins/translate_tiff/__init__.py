@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import translate
 
 if TYPE_CHECKING:
-    from translate.data.readers import Reader
+    from translate.plugins.types import Reader
 
 
 @translate.hookimpl
 def register_readers(register: Callable[[Reader], None]) -> None:
     if find_spec("tifffile") is not None:
-        from translate.data.readers import Reader
+        from translate.plugins.types import Reader
         from translate_tiff.reading import decode, header
 
         # tifffile also logs what it raises; that shows only where a program configures logging

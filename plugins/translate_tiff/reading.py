@@ -8,9 +8,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy
 from torch import Tensor
 
+from translate.data.files.readers import TIFF_STARTS
 from translate.data.images import bits_of, from_array, upright
-from translate.data.readers import TIFF_STARTS, Header
 from translate.errors import DataError
+from translate.plugins.types import Header
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage

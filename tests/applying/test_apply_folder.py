@@ -9,10 +9,10 @@ from PIL import Image
 from translate.applying import folder
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
-from translate.data.datasets import Dataset
+from translate.data.catalogue.datasets import Dataset
 from translate.data.domains import Spec
-from translate.data.readers import decode
-from translate.data.writers import save
+from translate.data.files.readers import decode
+from translate.data.files.writers import save
 from translate.errors import DataError, UsageError
 
 EXACT = {"device": "cpu", "precision": "fp32"}
@@ -222,7 +222,7 @@ def test_a_domains_name_means_its_images_and_its_held_out_ones(model_file, tmp_p
 
     shapes = Dataset("shapes", ("squares",), prepare)
     monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("translate.plugins.datasets", lambda: {"shapes": shapes})
+    monkeypatch.setattr("translate.plugins.registry.datasets", lambda: {"shapes": shapes})
     for word, expected in [
         ("squares", "train.png"),
         ("squares:train", "train.png"),

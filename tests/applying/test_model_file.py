@@ -7,9 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from translate import __version__
 from translate.applying.model_file import load_model, read_manifest, stride_of, write_model_file
 from translate.errors import CheckpointError, PluginError
+from translate.version import __version__
 
 CPU = torch.device("cpu")
 

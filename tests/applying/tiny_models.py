@@ -1,7 +1,5 @@
 """A plugin with models small enough to know the answer of."""
 
-from types import MappingProxyType
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -27,7 +25,7 @@ class Tiny(translate.Model[TinyConfig]):
     """A 1×1 convolution that starts as `gain` × identity; from b to a it is undone."""
 
     data = translate.Unpaired("a", "b")
-    routes = MappingProxyType({"b": "a", "a": "b"})
+    routes = (("a", "b"), ("b", "a"))
 
     def __init__(self, config, spec):
         super().__init__(config, spec)

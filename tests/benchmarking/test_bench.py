@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_conformance import SMALL
 
-from translate import plugins
 from translate.benchmarking.measuring import Operations, Row, bench, fastest, peak_in_a_process
 from translate.benchmarking.variants import Playing, variants
+from translate.plugins import registry
 from translate.training.config import FitConfig
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def config(model="gan", options=MLP, **engine):
     return FitConfig(model=model, options=options, **{"size": 32, "batch": 2, **engine})
 
 
-@pytest.mark.parametrize("model", plugins.model_names())
+@pytest.mark.parametrize("model", registry.model_names())
 def test_every_model_is_played_in_every_row(model):
     for variant in variants(CPU):
         if not variant.compiled:

@@ -6,11 +6,13 @@ That it is itself right is shown in tests/reference, against a loop written by h
 import pytest
 import torch
 
-from translate import networks, plugins, testing
+from translate import networks
 from translate.benchmarking.plain import PlainLoop
+from translate.plugins import registry
+from translate.testing import kit as testing
 from translate.training.step import Seat, Step
 
-NAMED = [(role, name) for role in ("generator", "discriminator") for name in plugins.networks(role)]
+NAMED = [(role, name) for role in ("generator", "discriminator") for name in registry.networks(role)]
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_the_plain_loop_makes_one_call_for_each_role(tmp_path):
 
 def values_and_gradients(network, batches):
     torch.manual_seed(1)
-    parts = networks.together(network, *batches)
+    parts = networks.forward_batched(network, *batches)
     gradients = torch.autograd.grad(sum(part.square().mean() for part in parts), network.parameters())
     return torch.cat([each.detach().flatten() for each in (*parts, *gradients)])
 
@@ -73,9 +75,9 @@ def values_and_gradients(network, batches):
 def test_calls_together_give_the_values_and_gradients_of_calls_apart(role, name):
     torch.manual_seed(0)
     given = {"in_channels": 3, "out_channels": 3 if role == "generator" else 1, "size": 64}
-    network = plugins.networks(role)[name].build({"width": 4}, **given)
+    network = registry.networks(role)[name].build({"width": 4}, **given)
     batches = torch.rand(2, 2, 3, 64, 64) * 2 - 1
     together = values_and_gradients(network, batches)
-    with networks.apart():
+    with networks.unbatched():
         apart = values_and_gradients(network, batches)
     assert (together - apart).norm() <= 1e-5 * apart.norm()

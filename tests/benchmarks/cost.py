@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from translate import plugins
 from translate.benchmarking.measuring import Operations, matrix_rate
 from translate.benchmarking.variants import Playing, variants
 from translate.device import cpu_name, keep_freed_memory
+from translate.plugins import registry
 from translate.training.config import FitConfig, complete
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ class Moved(TorchDispatchMode):
 
 def playing(model, size, batch):
     """What `fit` plays on the CPU without compiling, after its first steps."""
-    config = complete(plugins.model(model), FitConfig(model=model, size=size, batch=batch), None)
+    config = complete(registry.model(model), FitConfig(model=model, size=size, batch=batch), None)
     config = config.model_copy(update={"discriminator_augment": "none"})
     variant = next(each for each in reversed(variants(CPU)) if not each.compiled)
     started = Playing(variant, config, CPU)

@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from translate.data.batches.store import Store
+from translate.data.batches.views import cut_to_floats, views
 from translate.data.domains import Images
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
-from translate.data.store import Store
-from translate.data.views import cut_to_floats, views
 from translate.device import cpu_name
 from translate.testing import draw_images
 from translate_cyclegan import CycleGAN

@@ -28,13 +28,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import translate
-from translate import plugins
 from translate.applying.sampler import Sampler, in_turn, sheet
-from translate.data import writers
 from translate.data.domains import Labelled
+from translate.data.files import writers
 from translate.data.loading import open_training_data
 from translate.device import autocast, resolve_precision
 from translate.evaluating.evaluation import evaluate
+from translate.plugins import registry
 
 CPU = torch.device("cpu")
 FOLDER = "/usr/share/datasets/fashion-mnist"
@@ -198,7 +198,7 @@ def ready_classifier(out):
     classifier = Classifier().eval()
     classifier.load_state_dict(load_file(path))
     print(f"It finds {accuracy(classifier, out / 'images' / 'test'):.3f} of the test images' classes.")
-    plugins.manager().register(Plugin(classifier), name="fashion")
+    registry.manager().register(Plugin(classifier), name="fashion")
     return classifier
 
 

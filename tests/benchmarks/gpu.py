@@ -21,10 +21,11 @@ import torch
 import torch._inductor.config
 
 import translate
-from translate import plugins, testing
+from translate import testing
 from translate.benchmarking.measuring import bench
 from translate.benchmarking.variants import Playing, Variant
 from translate.device import autocast, memory_format, resolve_device, resolve_precision
+from translate.plugins import registry
 from translate.training.config import FitConfig
 from translate.training.step import as_named
 
@@ -172,7 +173,7 @@ def timed(model, rehearsal, device, batches, size, least):
 
 def data_wait(rehearsal, device):
     """The share of the time that `fit` waits for images of a real folder, without its first tick."""
-    kind, size, steps = plugins.model("cyclegan"), 32 if rehearsal else 256, 6 if rehearsal else 200
+    kind, size, steps = registry.model("cyclegan"), 32 if rehearsal else 256, 6 if rehearsal else 200
     with tempfile.TemporaryDirectory() as folder:
         run, options = Path(folder) / "run", TINY["cyclegan"] if rehearsal else {}
         images = testing.draw_images(Path(folder), kind, size, count=8 if rehearsal else 64)

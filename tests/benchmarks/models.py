@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from translate import plugins, testing
+from translate import testing
 from translate.data.domains import Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.device import resolve_precision
+from translate.plugins import registry
 from translate.training.config import FitConfig, complete
 from translate.training.trainer import Trainer
 
@@ -27,7 +28,7 @@ CPU = torch.device("cpu")
 
 def measure(name: str) -> str:
     """One row of the table."""
-    kind = plugins.model(name)
+    kind = registry.model(name)
     size = {"size": 128} if isinstance(kind.data, Unpaired | Paired) else {}
     with tempfile.TemporaryDirectory() as folder:
         largest = size.get("size", kind.preset.get("size", 256))
@@ -60,5 +61,5 @@ if __name__ == "__main__":
         print(measure(options.models[0]))
     else:
         print("model      size batch        params M   ms/step  images/s  peak MB", flush=True)
-        for each in options.models or plugins.model_names():
+        for each in options.models or registry.model_names():
             subprocess.run([sys.executable, __file__, each, f"--threads={options.threads}"], check=True)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import installed
 import pytest
 
-from translate.cli import main
+from translate.cli.main import main
 
 site = installed.site
 

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from translate import plugins
 from translate.cli import app
+from translate.plugins import registry
 
 CACHED = (
-    *(plugins.manager, plugins.load_all, plugins.model),
-    *(plugins.networks, plugins.losses, plugins.datasets, plugins.commands, plugins.readers, plugins.augmentations),
+    *(registry.manager, registry.load_all, registry.model),
+    *(
+        registry.networks,
+        registry.losses,
+        registry.datasets,
+        registry.commands,
+        registry.readers,
+        registry.augmentations,
+    ),
     app._from_function,
 )
 
@@ -76,8 +83,8 @@ def translate(*words: str, site: Path, **environment: str) -> subprocess.Complet
 def forget() -> None:
     for cached in CACHED:
         cached.cache_clear()
-    plugins._failures.clear()
-    plugins._origins.clear()
+    registry._failures.clear()
+    registry._origins.clear()
 
 
 @pytest.fixture
@@ -86,7 +93,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(plugins, "entry_points", lambda group: _entry_points(folder, group))
+    monkeypatch.setattr(registry, "entry_points", lambda group: _entry_points(folder, group))
     forget()
     before = set(sys.modules)
     yield folder

@@ -39,7 +39,7 @@ def greeter(site):
 @pytest.mark.parametrize("words", ["--help", "fit --help", "models --help", "plugins", "greet you"])
 def test_help_comes_without_torch(site, words):
     install(site, "translate-greeter", {"greeter.py": COMMANDS}, others={"greeter": "greeter"})
-    program = "import sys; from translate.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    program = "import sys; from translate.cli.main import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(site)}
     command = [sys.executable, "-c", program, *words.split()]
     done = subprocess.run(command, capture_output=True, check=False, text=True, env=environment)
@@ -100,7 +100,7 @@ def test_version_and_wrong_usage(site, translate):
 def test_a_package_that_another_distribution_overwrote_is_noticed(tmp_path):
     shutil.copytree(Path(package.__file__).parent, tmp_path / "translate")
     (tmp_path / "translate" / "__init__.py").write_text('__version__ = "3.0"')
-    program = "import sys; from translate.cli import main; sys.exit(main())"
+    program = "import sys; from translate.cli.main import main; sys.exit(main())"
     answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     assert "Another distribution has overwritten the module `translate`. Run `pip uninstall translate" in answer.stderr

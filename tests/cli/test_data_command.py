@@ -3,11 +3,12 @@ import json
 import pytest
 from downloading import PAIRS, serving, write_card, zipped
 
-from translate import plugins
+from translate.cache import cache_folder
 from translate.cli.data import app
-from translate.data import cards
-from translate.data.datasets import Dataset, cache_folder
+from translate.data.catalogue import cards
 from translate.errors import DataError, UsageError
+from translate.plugins import registry
+from translate.plugins.types import Dataset
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def run(capsys):
 def server(tmp_path, monkeypatch):
     """A server with the archive of the card `stripes`; `glyphs` is offered by a plugin."""
     monkeypatch.setattr(cards, "PACKAGED", tmp_path)
-    monkeypatch.setattr(plugins, "datasets", lambda: {"glyphs": Dataset("glyphs", ("sans",), lambda folder: None)})
+    monkeypatch.setattr(registry, "datasets", lambda: {"glyphs": Dataset("glyphs", ("sans",), lambda folder: None)})
     monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRANSLATE_DATASETS", str(tmp_path / "cards"))
     with serving() as server:

@@ -5,14 +5,13 @@ import pytest
 import torch
 from installed import install
 
-from translate import cli
-from translate.cli import doctor
+from translate.cli import machine, name_clash
 
 
 @pytest.fixture
 def healthy(site, monkeypatch):
     """As if installed, whether this checkout is or not."""
-    monkeypatch.setattr(doctor, "version", lambda name: "0.1.0" if name == cli.DISTRIBUTION else version(name))
+    monkeypatch.setattr(machine, "version", lambda name: "0.1.0" if name == name_clash.DISTRIBUTION else version(name))
 
 
 def test_a_healthy_installation_has_no_problem(healthy, translate):
@@ -39,7 +38,7 @@ def test_a_checkout_that_is_not_installed_says_what_to_run(site, monkeypatch, tr
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(doctor, "version", missing)
+    monkeypatch.setattr(machine, "version", missing)
     answer = translate("doctor")
     assert answer.status == 1
     assert "Run `pip install -e .` there." in answer.out

@@ -10,11 +10,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from translate.data.domains import Images, Labelled, Paired, Unpaired
+from translate.data.files.readers import decode
+from translate.data.files.writers import save
 from translate.data.images import as_pixels
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
-from translate.data.readers import decode
-from translate.data.writers import save
 from translate.errors import DataError, UsageError
 
 CPU = torch.device("cpu")

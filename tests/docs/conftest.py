@@ -11,8 +11,8 @@ import torch
 from pages import SMALL, fences, module
 
 import translate
-from translate import plugins
-from translate.data import writers
+from translate.data.files import writers
+from translate.plugins import registry
 
 
 def draw(folder: Path, width: int = 40, height: int = 40) -> None:
@@ -93,11 +93,11 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def forget() -> None:
     """Let the next question look for plugins anew."""
-    for function in vars(plugins).values():
+    for function in vars(registry).values():
         if hasattr(function, "cache_clear"):
             function.cache_clear()
-    plugins._failures.clear()
-    plugins._origins.clear()
+    registry._failures.clear()
+    registry._origins.clear()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 
 def help_of(words: tuple[str, ...]) -> str:
-    from translate.cli import main
+    from translate.cli.main import main
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -13,8 +13,8 @@ from pages import PAGES, SMALL, fences, module, prose
 from refresh import commands
 from typer.core import TyperCommand
 
-from translate.cli import main
 from translate.cli.flags import dashed
+from translate.cli.main import main
 from translate.testing import check_model
 from translate.training.config import FitConfig, fit_config
 

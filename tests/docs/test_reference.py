@@ -9,13 +9,15 @@ from pathlib import Path
 from pages import PAGES
 
 import translate
-from translate import hookspecs, plugins
+from translate.plugins import hooks as hookspecs
+from translate.plugins import registry
+from translate.version import DISTRIBUTION
 
 GUIDE = PAGES["writing-a-plugin.md"].read_text(encoding="utf-8")
 
 
 def test_every_hook_has_a_heading_with_exactly_its_arguments():
-    hooks = [getattr(hookspecs, name) for name in plugins._hook_names()]
+    hooks = [getattr(hookspecs, name) for name in registry._hook_names()]
     expected = {f"{hook.__name__}({', '.join(inspect.signature(hook).parameters)})" for hook in hooks}
     section = GUIDE.partition("\n## Every hook\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^### (.+)$", section, re.MULTILINE)) == expected
@@ -34,7 +36,7 @@ def test_the_command_line_page_is_what_the_commands_print():
 
 def test_every_model_has_a_page_that_the_table_names():
     table = PAGES["models.md"].read_text(encoding="utf-8")
-    for name, distribution in plugins.model_names().items():
-        if distribution == plugins.DISTRIBUTION:
+    for name, distribution in registry.model_names().items():
+        if distribution == DISTRIBUTION:
             assert f"{name}.md" in PAGES, f"docs/models/{name}.md is missing"
             assert f"(models/{name}.md)" in table

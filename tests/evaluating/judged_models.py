@@ -18,7 +18,7 @@ class Negative(translate.Model[JudgedConfig]):
 
     name = "negative"
     data = translate.Unpaired("a", "b")
-    routes = {"b": "a", "a": "b"}  # noqa: RUF012
+    routes = (("a", "b"), ("b", "a"))
 
     def __init__(self, config, spec):
         super().__init__(config, spec)

@@ -2,7 +2,7 @@
 
 import torch
 
-from translate.data.writers import save
+from translate.data.files.writers import save
 
 SIDE = 16
 

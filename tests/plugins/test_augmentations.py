@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import translate_augmentations
-from translate import plugins
 from translate.data.augmentation import parse
 from translate.errors import DataError
+from translate.plugins import registry
 
 NAMES = ("affine", "blur", "colour", "compression", "elastic", "noise", "perspective")
 FIXED = {"blur": "blur(p=1)", "noise": "noise(p=1)", "compression": "compression(p=1)"}
@@ -30,7 +30,7 @@ def augmented(name: str, image: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_names_are_registered():
-    assert set(NAMES) <= set(plugins.augmentations())
+    assert set(NAMES) <= set(registry.augmentations())
 
 
 @pytest.mark.parametrize("name", NAMES)

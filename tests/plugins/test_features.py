@@ -5,8 +5,8 @@ import torch
 from matplotlib import cbook
 
 from translate import networks
+from translate.data.files.readers import decode
 from translate.data.images import as_float
-from translate.data.readers import decode
 from translate.errors import UsageError
 from translate.evaluating.measuring import fingerprint
 from translate_features import efficientnet

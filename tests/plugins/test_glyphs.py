@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from translate.data.readers import decode
+from translate.data.files.readers import decode
 from translate.errors import DataError
 from translate.evaluating.paired import errors_by_name, mean_absolute_error
 from translate_glyphs import glyphs

@@ -261,7 +261,7 @@ def test_only_minibatch_stddev_couples_a_batch():
     calls = []
     for network in (alone, coupled):
         network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
-        networks.together(network, images(2, 3, 8, 8), images(2, 3, 8, 8))
+        networks.forward_batched(network, images(2, 3, 8, 8), images(2, 3, 8, 8))
     assert calls == [4, 2, 2]
     batch = images(4, 3, 8, 8)
     assert torch.allclose(alone(batch)[:1], alone(batch[:1]), atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import translate_tensorboard as observer
-from translate.data.writers import save
+from translate.data.files.writers import save
 
 pytest.importorskip("tensorboard")
 

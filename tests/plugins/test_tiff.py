@@ -10,10 +10,10 @@ from cli.installed import site
 from PIL import Image
 
 import translate_tiff
-from translate import plugins
-from translate.data.readers import Header, decode, read_header
-from translate.data.sources import Entry
+from translate.data.files.readers import Header, decode, read_header
+from translate.data.files.sources import Entry
 from translate.errors import DataError
+from translate.plugins import registry
 from translate_tiff import reading
 
 __all__ = ["site"]  # a fixture
@@ -23,7 +23,7 @@ BANDS = {"photometric": "minisblack", "planarconfig": "contig"}
 
 @pytest.fixture(autouse=True)
 def registered():
-    assert plugins.readers()["tiff"].decode is reading.decode
+    assert registry.readers()["tiff"].decode is reading.decode
 
 
 def values(*shape, dtype="u2", seed=0) -> numpy.ndarray:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from plain_cyclegan import PlainCycleGAN, classical, set_requires_grad
 
-from translate import testing
 from translate.benchmarking.plain import PlainLoop
+from translate.testing import kit as testing
 from translate.training.step import Chunk
 
 STEPS = 8

@@ -154,17 +154,17 @@ ON_A_SMALL_DISK = """
 from pathlib import Path
 import sys, torch
 from translate.errors import CheckpointError
-from translate.files import replace_file
+from translate.atomic_files import write_atomically
 from translate.training import checkpoint as checkpoints
 from translate.training.checkpoint import Checkpoint
 
 folder = Path(sys.argv[1])
 small = Checkpoint(1, {"w": torch.ones(1000)}, {"m": torch.ones(1000)})
 checkpoints.write(folder, small)
-replace_file(folder / "file", b"before")
+write_atomically(folder / "file", b"before")
 for write in (
     lambda: checkpoints.write(folder, Checkpoint(2, {"w": torch.ones(1000)}, {"m": torch.ones(300_000)})),
-    lambda: replace_file(folder / "file", bytes(2_000_000)),
+    lambda: write_atomically(folder / "file", bytes(2_000_000)),
 ):
     try:
         write()

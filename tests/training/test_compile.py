@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from toys import Toy, batch, net, seat_down
 
-from translate import Discriminators, Generators, plugins, testing
+from translate import Discriminators, Generators, testing
+from translate.plugins import registry
 from translate.training.compile import wanted
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -21,7 +22,7 @@ SMALL = ["--generator", "unet(width=4)", "--discriminator", "patchgan(layers=1, 
 
 def fit(tmp_path, *words, **environment):
     """The first ticks' losses of a run of pix2pix, and what it said."""
-    images = testing.draw_images(tmp_path / "images", plugins.model("pix2pix"), 32)
+    images = testing.draw_images(tmp_path / "images", registry.model("pix2pix"), 32)
     paths = [word for name, path in images.items() for word in (f"--{name}", path)]
     run = tmp_path / "-".join(words).strip("-")
     command = [sys.executable, "-m", "translate", "fit", "pix2pix", *paths, *SMALL, "--steps", "4", "--log-every", "1"]

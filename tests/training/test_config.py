@@ -3,11 +3,11 @@
 import pytest
 import tomli_w
 
-from translate import plugins
 from translate.errors import UsageError
+from translate.plugins import registry
 from translate.training.config import FitConfig, complete, fit_config, length_of, model_options, read_config
 
-KIND = plugins.model("cyclegan")
+KIND = registry.model("cyclegan")
 GIVEN = {"model": "cyclegan", "a": "sans", "b": "serif", "size": 32, "steps": 100, "precision": "fp32"}
 
 
@@ -105,14 +105,14 @@ def test_a_new_run_has_what_is_given_and_defaults(tmp_path, monkeypatch):
 
 
 def test_a_models_preset_stands_between_defaults_and_what_is_given():
-    kind = plugins.model("stylegan2")
+    kind = registry.model("stylegan2")
     config = complete(kind, FitConfig(model="stylegan2", images="x", batch=8), None)
     assert (config.batch, config.size, config.discriminator_augment) == (8, 64, "ada")
     assert complete(KIND, FitConfig(model="cyclegan", a="x", b="y"), None).batch == 1
 
 
 def test_help_shows_the_preset(capsys):
-    from translate.cli import main
+    from translate.cli.main import main
 
     assert main(["fit", "stylegan2", "--help"]) == 0
     assert "[default: 32]" in capsys.readouterr().out
@@ -150,7 +150,7 @@ def test_a_difference_is_refused_by_showing_it(changes, line):
 
 def test_another_model_is_refused_by_name():
     with pytest.raises(UsageError, match="The run x trains cyclegan, not pix2pix"):
-        complete(plugins.model("pix2pix"), fit_config(GIVEN | {"model": "pix2pix", "run": "x"}), stored())
+        complete(registry.model("pix2pix"), fit_config(GIVEN | {"model": "pix2pix", "run": "x"}), stored())
 
 
 def test_what_leaves_no_mark_on_the_weights_may_change():

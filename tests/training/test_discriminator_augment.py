@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from toys import Toy, net
 
-from translate import Discriminators, Generators, losses, testing
+from translate import Discriminators, Generators, losses
 from translate.errors import PluginError, UsageError
+from translate.testing import kit as testing
 from translate.training.step import Step
 
 CPU = torch.device("cpu")

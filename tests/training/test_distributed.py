@@ -16,13 +16,15 @@ import toys
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import spawn
 
-from translate import Discriminators, distributed, plugins, testing
+from translate import Discriminators, testing
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
-from translate.cli import main
-from translate.distributed import Group, check_batch, joined
+from translate.cli.main import main
+from translate.distributed import group as distributed
+from translate.distributed.group import Group, check_batch, process_group
 from translate.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from translate.evaluating.evaluation import evaluate
+from translate.plugins import registry
 from translate.training.augment import DiscriminatorAugment
 
 STEPS = 24
@@ -62,7 +64,7 @@ def a_model_and_images(folder: Path) -> None:
 def _two_ranks(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
-    with joined() as group:
+    with process_group() as group:
         found = {check.__name__: check(group) for check in (_raised, _compared, _steered, _not_finite)}
         found["_applied"] = _applied(group, folder, "out")
         found["_evaluated"] = [_evaluated(group, folder, name) for name in MODELS]
@@ -79,7 +81,7 @@ def _raised(group):
     found = []
     for failing in ((0,), (1,), (0, 1)):
         try:
-            with group.together():
+            with group.raise_on_all_ranks():
                 if group.rank in failing:
                     raise DataError("no images")
         except (DataError, SystemExit) as error:
@@ -88,9 +90,9 @@ def _raised(group):
 
 
 def _compared(group):
-    group.compare({"weight": torch.ones(2), "count": torch.tensor(3)})
+    group.require_equal({"weight": torch.ones(2), "count": torch.tensor(3)})
     try:
-        group.compare({"weight": torch.full((2,), float(group.rank)), "bias": torch.ones(2)})
+        group.require_equal({"weight": torch.full((2,), float(group.rank)), "bias": torch.ones(2)})
     except CheckpointError as error:
         return str(error)
 
@@ -188,8 +190,13 @@ def test_ranks_measure_what_one_measures(found):
 
 def test_a_group_of_one_is_trivial():
     group = Group()
-    assert (group.everyone(3), group.gathered(3), group.largest(3), group.first(lambda: 3)) == ([3], [3], 3, 3)
-    with pytest.raises(DataError, match="none"), group.together():
+    assert (group.all_gather(3), group.gather(3), group.all_reduce_max(3), group.on_first_rank(lambda: 3)) == (
+        [3],
+        [3],
+        3,
+        3,
+    )
+    with pytest.raises(DataError, match="none"), group.raise_on_all_ranks():
         raise DataError("none")
 
 
@@ -216,7 +223,7 @@ def test_more_devices_than_there_are_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> dict[str, str]:
-    return testing.draw_images(tmp_path_factory.mktemp("images"), plugins.model("cyclegan"), 32)
+    return testing.draw_images(tmp_path_factory.mktemp("images"), registry.model("cyclegan"), 32)
 
 
 def words(images, run, model, generator, discriminator, *more) -> list[str]:

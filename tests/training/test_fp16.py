@@ -4,8 +4,9 @@ import pytest
 import torch
 from toys import Toy, batch, moved, net, seat_down, weights
 
-from translate import Adam, Generators, testing
+from translate import Adam, Generators
 from translate.errors import NonFiniteError
+from translate.testing import kit as testing
 from translate.training import checkpoint as checkpoints
 
 SCALE = 65536.0

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 import translate
-from translate import plugins, testing
-from translate.cli import main
+from translate import testing
+from translate.cli.main import main
+from translate.plugins import registry
 
 TINY = {
     "cyclegan": {
@@ -31,7 +32,7 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> dict[str, str]:
-    return testing.draw_images(tmp_path_factory.mktemp("images"), plugins.model("cyclegan"), 32)
+    return testing.draw_images(tmp_path_factory.mktemp("images"), registry.model("cyclegan"), 32)
 
 
 def words(model, images, run, **options) -> list[str]:
@@ -279,7 +280,7 @@ def test_nan_stops_the_run_with_its_place_named_and_no_file_holds_one(rate, fit,
 
 
 def test_a_model_without_an_input_samples_resumes_and_ends_with_the_same_bytes(tmp_path, capsys):
-    images = testing.draw_images(tmp_path / "images", plugins.model("stylegan2"), 16)
+    images = testing.draw_images(tmp_path / "images", registry.model("stylegan2"), 16)
     options = {
         "width": 4,
         "latents": 8,
@@ -320,11 +321,11 @@ def test_an_observer_that_fails_costs_a_warning(fit, tmp_path):
             self.seen.append(reason)
 
     observer = Observer()
-    plugins.manager().register(observer)
+    registry.manager().register(observer)
     try:
         status, said = fit("cyclegan", "run", steps=2)
     finally:
-        plugins.manager().unregister(observer)
+        registry.manager().unregister(observer)
     assert status == 0
     assert "warning: " in said
     assert "run_ticked" in said

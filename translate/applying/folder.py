@@ -21,20 +21,20 @@ import torch
 from torch import Tensor
 
 from translate.applying.translator import Translator, load, pad
-from translate.bars import bar
-from translate.data.datasets import resolve
+from translate.data.batches.preparing import InputReader
+from translate.data.catalogue.datasets import resolve
 from translate.data.domains import DomainSpec, Spec
+from translate.data.files.readers import decode
+from translate.data.files.sources import Entry, Source, image_suffixes
+from translate.data.files.writers import SAVED_AS, fitting_suffix, save
 from translate.data.images import as_pixels, cut, is_side_by_side
-from translate.data.preparing import InputReader
-from translate.data.readers import decode, image_suffixes
-from translate.data.sides import check_images
-from translate.data.sources import Entry, Source
+from translate.data.layout.sides import check_images
 from translate.data.synthesis import parse
-from translate.data.writers import SAVED_AS, fitting_suffix, save
 from translate.device import resolve_device
-from translate.distributed import Group, own_device
+from translate.distributed.group import Group, own_device
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
-from translate.wording import counted
+from translate.formatting import plural
+from translate.progress import progress_bar
 
 Format = Literal["same", "png", "jpg", "webp", "tiff", "npy"]
 Side = Literal["auto", "left", "right", "whole"]
@@ -91,7 +91,7 @@ def apply(
     Raises DataError if there are no images or the disk is full, UsageError, CheckpointError and PluginError.
     """
     started, group = time.perf_counter(), group or Group()
-    with group.together():
+    with group.raise_on_all_ranks():
         _check_choices(batch, format, side)
         source, output = _source(str(input)), Path(output).expanduser()
         targets = _Targets(source, Path(input).expanduser(), output, format, overwrite)
@@ -100,9 +100,9 @@ def apply(
         spec = translator.model.spec
         reader = _Reader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)
         tally = _Tally()
-        jobs = targets.plan(spec[to], tally, group.rank, group.ranks)
+        jobs = targets.plan(spec[to], tally, group.rank, group.world_size)
         with (
-            bar("translating", len(jobs), quiet=group.rank > 0) as tally.advance,
+            progress_bar("translating", len(jobs), quiet=group.rank > 0) as tally.advance,
             ThreadPoolExecutor(WORKERS) as read_pool,
             ThreadPoolExecutor(WORKERS) as write_pool,
         ):
@@ -145,7 +145,7 @@ class _Tally:
 
     def total(self, group: Group) -> _Tally:
         """Of all ranks."""
-        found = group.everyone((self.written, self.skipped, self.halved, self.failed))
+        found = group.all_gather((self.written, self.skipped, self.halved, self.failed))
         written, skipped, halved, failed = zip(*found, strict=True)
         return _Tally(sum(written), sum(skipped), sum(halved), dict(pair for each in failed for pair in each.items()))
 
@@ -233,7 +233,7 @@ class _Targets:
         fitting = fitting_suffix(wanted, domain.channels, domain.bit_depth)
         if wanted in SAVED_AS and wanted != fitting:
             raise UsageError(
-                f"{wanted} does not hold what this model makes, images of {counted(domain.channels, 'channel')} with "
+                f"{wanted} does not hold what this model makes, images of {plural(domain.channels, 'channel')} with "
                 f"{domain.bit_depth} bits each; {fitting} does."
             )
         taken: dict[Path, str] = {}

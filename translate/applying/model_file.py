@@ -20,13 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from translate import __version__, plugins
+from translate.atomic_files import write_atomically
 from translate.data.domains import Spec
 from translate.errors import CheckpointError, PluginError, UsageError
-from translate.files import replace_file
-from translate.model import Model
+from translate.formatting import first_few
+from translate.model import Model, find_model
 from translate.players import Discriminators
-from translate.wording import some
+from translate.plugins import registry
+from translate.version import DISTRIBUTION, __version__
 
 FORMAT = 1
 KEY = "translate"
@@ -71,7 +72,7 @@ def write_model_file(
     (discriminators) may be left out. run: steps, images, precision.
     Raises CheckpointError if it cannot be written, as on a full disk; an older file at `path` is then as it was.
     """
-    distribution, version = plugins.distribution_of(model.name)
+    distribution, version = registry.distribution_of(model.name)
     manifest = Manifest(
         format=FORMAT,
         model=model.name,
@@ -85,7 +86,7 @@ def write_model_file(
     )
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not safetensors' save_file: it makes files that only their owner can read.
-    replace_file(Path(path), save(plain, {KEY: manifest.model_dump_json()}))
+    write_atomically(Path(path), save(plain, {KEY: manifest.model_dump_json()}))
 
 
 def locate(model: str | Path) -> Path:
@@ -124,7 +125,7 @@ def read_manifest(path: str | Path) -> Manifest:
         if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
             raise CheckpointError(
                 f"{path} has format {values['format']}, and translate {__version__} reads up to {FORMAT}. "
-                f"Upgrade: pip install -U {plugins.DISTRIBUTION}"
+                f"Upgrade: pip install -U {DISTRIBUTION}"
             )
         return Manifest.model_validate(values)
     except ValueError as error:  # no JSON, or fields that are missing or of the wrong type
@@ -149,9 +150,9 @@ def load_model(path: str | Path, device: torch.device) -> Model[Any]:
 
 def _build(path: Path, manifest: Manifest) -> Model[Any]:
     """The model with random weights; the caller's random generators stay as they are."""
-    if manifest.model not in plugins.model_names():
+    if manifest.model not in registry.model_names():
         raise PluginError(f"{path} needs the model {manifest.model!r}, which is not installed. {_remedy(manifest)}")
-    kind = plugins.model(manifest.model)
+    kind = find_model(manifest.model)
     try:
         config = kind.Config.model_validate(kind.Config.upgrade(dict(manifest.config), manifest.distribution_version))
         spec = Spec.from_json(manifest.spec)
@@ -172,7 +173,7 @@ def _remedy(manifest: Manifest) -> str:
 
 def _versions(manifest: Manifest) -> str:
     """Who wrote the file and who reads it: what a mismatch mostly comes from."""
-    distribution, version = plugins.distribution_of(manifest.model)
+    distribution, version = registry.distribution_of(manifest.model)
     return (
         f"(Written by {manifest.distribution or 'an unknown distribution'} {manifest.distribution_version} "
         f"with translate {manifest.translate_version}; read by {distribution} {version} with translate {__version__}.)"
@@ -184,7 +185,7 @@ def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mappi
     wanted = model.state_dict(keep_vars=True)
     unexpected = [name for name in tensors if name not in wanted]
     if unexpected:
-        raise CheckpointError(f"{path} holds {some(unexpected)}, unknown to the model. {_versions(manifest)}")
+        raise CheckpointError(f"{path} holds {first_few(unexpected)}, unknown to the model. {_versions(manifest)}")
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(
@@ -197,7 +198,7 @@ def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mappi
         name for name, tensor in wanted.items() if id(tensor) not in present and not name.startswith(training_only)
     ]
     if missing:
-        raise CheckpointError(f"{path} lacks {some(missing)}. {_versions(manifest)}")
+        raise CheckpointError(f"{path} lacks {first_few(missing)}. {_versions(manifest)}")
 
 
 def _training_only(model: Model[Any]) -> Iterator[str]:

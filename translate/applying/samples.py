@@ -13,11 +13,11 @@ from torch import Tensor
 
 from translate.applying.folder import WORKERS
 from translate.applying.sampler import Sampler, in_turn, sheet
-from translate.bars import bar
+from translate.atomic_files import explain_os_error
 from translate.data import images as pictures
-from translate.data import writers
+from translate.data.files import writers
 from translate.errors import CheckpointError, UsageError, did_you_mean
-from translate.files import explain_os_error
+from translate.progress import progress_bar
 
 Format = Literal["png", "jpg", "webp", "tiff"]
 
@@ -152,7 +152,7 @@ def _fill(sampler: Sampler, jobs: Sequence[_Job], truncation: float) -> None:
     Raises CheckpointError if the disk is full or the folder cannot be written to; the files that are there are whole.
     """
     written: Iterator[None] = iter(())
-    with bar("sampling", len(jobs)) as advance, ThreadPoolExecutor(WORKERS) as pool:
+    with progress_bar("sampling", len(jobs)) as advance, ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(jobs), sampler.batch):
             part = jobs[start : start + sampler.batch]
             labels = [job.label for job in part if job.label is not None] or None

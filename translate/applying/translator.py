@@ -48,7 +48,7 @@ class Translator:
         self.memory_format = memory_format(device, self.precision)
         use_tf32(not model.spec.deep)
         self.stride = stride_of(model)
-        self.routes = {to: source for to, source in model.routes.items() if {to, source} <= set(model.spec)}
+        self.routes = [(source, to) for source, to in model.routes if {source, to} <= set(model.spec)]
         self.one_by_one = model.couples_batch or model.inference_mode == "train"
 
     def route(self, to: str | None = None) -> tuple[str, str]:
@@ -56,11 +56,11 @@ class Translator:
         if not self.routes:
             remedy = " It makes them of random numbers: use `translate sample`." if needs_no_input(self.model) else ""
             raise UsageError(f"The model {self.model.name!r} does not translate images.{remedy}")
-        to = next(iter(self.routes)) if to is None else to
-        if to not in self.routes:
-            known = ", ".join(f"{target!r} (from {source!r})" for target, source in self.routes.items())
-            raise UsageError(f"The model {self.model.name!r} does not translate to {to!r}. It translates to {known}.")
-        return self.routes[to], to
+        for source, target in self.routes:
+            if to in (None, target):
+                return source, target
+        known = ", ".join(f"{target!r} (from {source!r})" for source, target in self.routes)
+        raise UsageError(f"The model {self.model.name!r} does not translate to {to!r}. It translates to {known}.")
 
     def __call__(
         self, images: Tensor, *, to: str | None = None, seed: int = 0, names: Sequence[str] | None = None

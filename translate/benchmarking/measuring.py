@@ -21,9 +21,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from translate.bars import bar
 from translate.benchmarking.variants import Playing, Variant, variants
 from translate.device import HALVES, Precision, is_out_of_memory, keep_freed_memory, resolve_precision, use_tf32
+from translate.progress import progress_bar
 from translate.training.config import FitConfig
 
 WARM_UP = 3
@@ -122,7 +122,7 @@ def measure(
     cycle = max((each.cycle for each in playing), default=1)
     first_steps = max((each.all_moved for each in playing), default=WARM_UP)
     turns = turns or (9 if cycle == 1 else 3)
-    with bar(f"{config.model}, batch {config.batch}", (turns + 2) * len(rows)) as move_on:
+    with progress_bar(f"{config.model}, batch {config.batch}", (turns + 2) * len(rows)) as move_on:
         with Operations() as counter:  # type: ignore[no-untyped-call]
             rows[0].play(cycle)
         for row in rows:

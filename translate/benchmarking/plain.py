@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from translate.model import Model
-from translate.networks import apart
+from translate.networks import unbatched
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
 from translate.training.ema import RAMP
 from translate.training.pool import ImagePool
@@ -41,7 +41,7 @@ class PlainLoop:
         self.model.progress.fill_(self.progress)
         self.steps_done += 1
         terms: dict[str, Tensor] = {}
-        with apart():
+        with unbatched():
             for number, player in enumerate(self.players):
                 if self.steps_done % player.every == 0:
                     found = self.turn(number, player, self.steps_done // player.every - 1)

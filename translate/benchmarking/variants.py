@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from translate import plugins
 from translate.benchmarking.plain import PlainLoop
-from translate.data.domains import DomainSpec, Labelled, Needs, Spec
+from translate.data.domains import BatchSpec, DomainSpec, Labelled, Spec
 from translate.device import Precision, memory_format, resolve_precision
-from translate.networks import apart
+from translate.model import find_model
+from translate.networks import unbatched
 from translate.training.config import FitConfig
 from translate.training.trainer import Trainer
 
@@ -53,7 +53,7 @@ class RandomBatches:
     Three channels of eight bits; of a model that needs classes, two.
     """
 
-    def __init__(self, needs: Needs, config: FitConfig, device: torch.device) -> None:
+    def __init__(self, needs: BatchSpec, config: FitConfig, device: torch.device) -> None:
         classes = ("0", "1") if isinstance(needs, Labelled) and not needs.optional else ()
         self.shape = (config.size, config.size)
         self.spec = Spec({name: DomainSpec(name=name, size=config.size, classes=classes) for name in needs.names})
@@ -73,7 +73,7 @@ class Playing:
     """
 
     def __init__(self, variant: Variant, config: FitConfig, device: torch.device) -> None:
-        kind = plugins.model(config.model)
+        kind = find_model(config.model)
         data: Any = RandomBatches(kind.data, config, device)
         self.variant = variant
         self.trainer: Trainer | None = None
@@ -95,7 +95,7 @@ class Playing:
 
     def _advance(self) -> None:
         assert self.trainer is not None
-        with nullcontext() if self.variant.batched else apart():
+        with nullcontext() if self.variant.batched else unbatched():
             self.trainer.advance()
 
     @property

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import translate
-from translate import plugins
 from translate.cli import apply, bench, data, doctor, evaluate, fit, models, sample
 from translate.cli import plugins as plugins_command
 from translate.errors import PluginError, TranslateError, UsageError, did_you_mean
+from translate.plugins import registry
+from translate.version import __version__
 
 WrongUsage: Any = typer.BadParameter.__base__  # click's UsageError; typer carries click within and does not export it
 
@@ -25,7 +25,7 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         try:
-            added = [name for name in plugins.commands() if not _is_taken(name, self.commands)]
+            added = [name for name in registry.commands() if not _is_taken(name, self.commands)]
         except PluginError as error:  # help is where one looks when something is broken
             print(f"warning: {error}", file=sys.stderr)
             added = []
@@ -34,7 +34,7 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in self.commands:
             return self.commands[cmd_name]
-        added = plugins.commands()
+        added = registry.commands()
         if cmd_name not in added:
             raise UsageError(f"There is no command {cmd_name!r}. {did_you_mean(cmd_name, [*self.commands, *added])}")
         return _from_function(cmd_name, added[cmd_name])
@@ -42,7 +42,7 @@ class Commands(TyperGroup):
 
 def _is_taken(name: str, built_in: Mapping[str, Any]) -> bool:
     if name in built_in:
-        owner = plugins.commands().owner(name)
+        owner = registry.commands().owner(name)
         print(f"warning: the command {name!r} of {owner} was left out: a built-in has this name", file=sys.stderr)
     return name in built_in
 
@@ -64,7 +64,7 @@ for command in (apply.apply, sample.sample, evaluate.evaluate, models.models, pl
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"translate {translate.__version__}")
+        print(f"translate {__version__}")
         raise typer.Exit
 
 

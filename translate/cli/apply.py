@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from translate.cli.show import AsJson, as_json
+from translate.cli.output import AsJson, print_json
 
 
 def apply(
@@ -40,9 +40,9 @@ def apply(
     Exit status 1 if some files failed; the rest are done, and a list says which and why.
     """
     from translate.applying.folder import apply as translate_folder
-    from translate.distributed import joined
+    from translate.distributed.group import process_group
 
-    with joined() as group:
+    with process_group() as group:
         result = translate_folder(
             model, input, output,
             to=to, batch=batch, format=format, overwrite=overwrite, seed=seed,
@@ -51,7 +51,7 @@ def apply(
     if group.rank > 0:  # the first tells
         return
     if json:
-        as_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result))
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     for file, reason in result.failed.items():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from translate.cli import flags
-from translate.cli.by_model import ByModel
-from translate.cli.show import AsJson, as_json, table
+from translate.cli.model_commands import ByModel
+from translate.cli.output import AsJson, print_json, print_table
 from translate.errors import UsageError
-from translate.wording import counted
+from translate.formatting import plural
 
 if TYPE_CHECKING:
     from translate.model import Model
@@ -66,7 +66,7 @@ def _command(model: type[Model[Any]]) -> Any:
 def _bench(model: type[Model[Any]], given: dict[str, Any]) -> None:
     """Measure with these values and print. Raises UsageError for a bad value."""
     from translate.benchmarking.measuring import bench
-    from translate.cli.doctor import devices, versions
+    from translate.cli.machine import devices, versions
     from translate.device import resolve_device
     from translate.training.config import complete, fit_config
 
@@ -84,7 +84,7 @@ def _bench(model: type[Model[Any]], given: dict[str, Any]) -> None:
     machine = {"device": str(device), "devices": devices(), "versions": versions()}
     report = {"model": model.name, "size": config.size, "options": config.options, **machine, **measured}
     if given.get("json"):
-        as_json(report | {"command": command})
+        print_json(report | {"command": command})
     else:
         _print(report, command)
 
@@ -114,13 +114,13 @@ def _print(report: dict[str, Any], command: str | None) -> None:
     device = device or next(each for each in report["devices"] if each["device"].startswith(report["device"]))
     print(f"{report['model']} at {report['size']}² on {device['name']}, torch {report['versions']['torch']}", end="; ")
     print(
-        f"{counted(cpu['threads'], 'thread')}; a large {rate['precision']} matrix product: {rate['tflops']:.3g} TFLOP/s"
+        f"{plural(cpu['threads'], 'thread')}; a large {rate['precision']} matrix product: {rate['tflops']:.3g} TFLOP/s"
     )
     for each in report["tables"]:
         print(f"\nbatch {each['batch']}")
         cells = [_cells(row) for row in each["rows"]]
         shown = [place for place in range(len(COLUMNS)) if any(row[place] for row in cells)]
-        table([COLUMNS[place] for place in shown], [[row[place] for place in shown] for row in cells])
+        print_table([COLUMNS[place] for place in shown], [[row[place] for place in shown] for row in cells])
     if command:
         print(f"\nThe fastest that fit does, your images added: {command}")
     else:

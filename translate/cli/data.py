@@ -9,11 +9,11 @@ import typer
 
 from translate.cli.data_cache import cache
 from translate.cli.data_check import check
-from translate.cli.show import AsJson, as_json, table
+from translate.cli.output import AsJson, print_json, print_table
 from translate.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from translate.data.datasets import Dataset
+    from translate.plugins.types import Dataset
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,14 +28,14 @@ def list_datasets(json: AsJson = False) -> None:
 
     The domains go where a folder can: `--a horses --b zebras`, or `--data horse2zebra` for a set's first two.
     """
-    from translate.data.datasets import offered, size_of
+    from translate.data.catalogue.datasets import offered, size_of
 
     sets = offered().values()
     if json:
-        as_json([_row(dataset) for dataset in sets])
+        print_json([_row(dataset) for dataset in sets])
         return
     rows = [(each.name, ", ".join(each.domains), size_of(each), each.licence, _state(each)) for each in sets]
-    table(("name", "domains", "size", "licence", "state"), rows)
+    print_table(("name", "domains", "size", "licence", "state"), rows)
 
 
 @app.command("get")
@@ -50,7 +50,7 @@ def get(
 
     What arrives is compared with the card's checksum, or with that of an earlier download, before it is unpacked.
     """
-    from translate.data.datasets import offered, prepared, require_consent
+    from translate.data.catalogue.datasets import folder_of, offered, prepared, require_consent
 
     known = offered()
     for name in names:
@@ -60,12 +60,12 @@ def get(
             raise UsageError(f"There is no data set {name!r}. {hint}")
     for name in names:
         dataset = known[name]
-        if not dataset.folder.is_dir():
+        if not folder_of(dataset).is_dir():
             require_consent(dataset, yes=yes)
         folder = prepared(dataset)
         print(f"{name} is in {folder}", file=sys.stderr if json else sys.stdout)
     if json:
-        as_json([_row(known[name]) for name in names])
+        print_json([_row(known[name]) for name in names])
 
 
 app.command()(check)
@@ -73,7 +73,9 @@ app.command()(cache)
 
 
 def _row(dataset: Dataset) -> dict[str, Any]:
-    card = dataset.card
+    from translate.data.catalogue.datasets import card_of, folder_of
+
+    card = card_of(dataset)
     return {
         "name": dataset.name,
         "about": dataset.about,
@@ -82,13 +84,15 @@ def _row(dataset: Dataset) -> dict[str, Any]:
         "licence": dataset.licence,
         "citation": card.citation if card else "",
         "state": _state(dataset),
-        "folder": str(dataset.folder),
+        "folder": str(folder_of(dataset)),
     }
 
 
 def _state(dataset: Dataset) -> str:
-    if dataset.folder.is_dir():
+    from translate.data.catalogue.datasets import card_of, folder_of
+
+    if folder_of(dataset).is_dir():
         return "here"
-    if dataset.card is None:
+    if (card := card_of(dataset)) is None:
         return "made when it is used"
-    return "by hand" if dataset.card.by_hand else "not fetched"
+    return "by hand" if card.by_hand else "not fetched"

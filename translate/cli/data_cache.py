@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from translate.cli.show import AsJson, as_json, table
-from translate.wording import counted, readable
+from translate.cli.output import AsJson, print_json, print_table
+from translate.formatting import format_bytes, plural
 
 
 def cache(
@@ -20,18 +20,18 @@ def cache(
 
     Downloaded data sets are not among them: `translate data list` names those.
     """
-    from translate.data.store import clear as delete
-    from translate.data.store import kept
+    from translate.data.batches.store import clear as delete
+    from translate.data.batches.store import kept
 
     stores = kept()
     if clear:
         delete()
     if json:
-        as_json([{**dataclasses.asdict(store), "path": str(store.path)} for store in stores])
+        print_json([{**dataclasses.asdict(store), "path": str(store.path)} for store in stores])
         return
-    total = readable(sum(store.nbytes for store in stores))
+    total = format_bytes(sum(store.nbytes for store in stores))
     if clear:
-        print(f"Deleted {counted(len(stores), 'store')} of decoded images, {total}.")
+        print(f"Deleted {plural(len(stores), 'store')} of decoded images, {total}.")
     elif not stores:
         print("No decoded images are kept on disk.")
     else:
@@ -39,10 +39,10 @@ def cache(
             (
                 store.title,
                 f"{store.images:,}",
-                readable(store.nbytes),
+                format_bytes(store.nbytes),
                 datetime.fromtimestamp(store.used).strftime("%Y-%m-%d %H:%M"),
             )
             for store in stores
         ]
-        table(("images of", "number", "size", "last used"), rows)
+        print_table(("images of", "number", "size", "last used"), rows)
         print(f"{total} in {stores[0].path.parent}; `translate data cache --clear` deletes them.")

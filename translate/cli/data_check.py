@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from translate.bars import bar
-from translate.cli.show import AsJson, as_json, table
+from translate.cli.output import AsJson, print_json, print_table
 from translate.errors import DataError, UsageError
-from translate.wording import counted, readable
+from translate.formatting import format_bytes, plural
+from translate.progress import progress_bar
 
 if TYPE_CHECKING:
-    from translate.data.checking import Report, Summary
-    from translate.data.findings import Finding
+    from translate.data.check.checking import Report, Summary
+    from translate.data.check.findings import Finding
 
 NAMED = 3  # files that are named on the terminal; --json has them all
 
@@ -37,12 +37,12 @@ def check(
 
     Every image is decoded, and nothing is changed. Exit status 1 if something should be mended, 0 if not.
     """
-    from translate.data import checking, inspecting
-    from translate.data.writers import save
+    from translate.data.check import checking, inspecting
+    from translate.data.files.writers import save
 
     _check_sheet(sheet, paths)
     found = inspecting.find(paths)
-    with bar("decoding", found.count()) as advance:
+    with progress_bar("decoding", found.count()) as advance:
         report = checking.check(found, advance)
     if sheet:
         try:
@@ -50,7 +50,7 @@ def check(
         except OSError as error:
             raise DataError(f"The contact sheet {sheet} could not be written: {error.strerror or error}.") from error
     if json:
-        as_json(dataclasses.asdict(report))
+        print_json(dataclasses.asdict(report))
     else:
         _show(report, sheet)
     if report.problems:
@@ -73,7 +73,7 @@ def _check_sheet(sheet: Path | None, paths: list[str]) -> None:
 def _show(report: Report, sheet: Path | None) -> None:
     print(f"{' and '.join(report.paths)}: {report.layout}{_pairs(report)}\n")
     columns = ("domain", "in", "images", "size", "mode", "pixels", "files")
-    table(columns, [_row(split) for split in report.splits])
+    print_table(columns, [_row(split) for split in report.splits])
     for title, findings in (("Problems", report.problems), ("Remarks", report.remarks)):
         if findings:
             print(f"\n{title}")
@@ -86,9 +86,9 @@ def _show(report: Report, sheet: Path | None) -> None:
     print(f"\nTo train on it\n  {report.fit.command}")
     if report.fit.suggestions:
         print(f"  suggested: {' '.join(report.fit.suggestions)}")
-    print(f"  decoded, the training images take {readable(report.fit.decoded_bytes)} at --size 256")
+    print(f"  decoded, the training images take {format_bytes(report.fit.decoded_bytes)} at --size 256")
     written = f"contact sheet in {sheet}" if sheet else "no contact sheet (--sheet FILE.png writes one)"
-    print(f"\n{counted(len(report.problems), 'problem')}, {counted(len(report.remarks), 'remark')}, {written}")
+    print(f"\n{plural(len(report.problems), 'problem')}, {plural(len(report.remarks), 'remark')}, {written}")
 
 
 def _tell(finding: Finding) -> None:
@@ -115,7 +115,7 @@ def _row(split: Summary) -> tuple[str, ...]:
         _sizes(split),
         f"{' / '.join(split.modes)}, {' / '.join(split.bit_depths)}{_values(split)}" if split.images else "-",
         f"{split.pixels / 1e6:,.1f} M" if split.pixels >= 1e5 else f"{split.pixels:,}",
-        "same" if split.part == "right" else readable(split.bytes),
+        "same" if split.part == "right" else format_bytes(split.bytes),
     )
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import typer
 
-import translate
-from translate import cli, plugins
+from translate.cli.machine import devices, installed_version, versions
+from translate.cli.name_clash import DISTRIBUTION, conflicting_distributions, remedy
+from translate.cli.output import AsJson, print_json, print_table
 from translate.cli.plugins import distributions
-from translate.cli.show import AsJson, as_json, table
-
-DEPENDENCIES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pluggy", "pydantic", "typer", "rich")
+from translate.plugins import registry
 
 
 def doctor(json: AsJson = False) -> None:
@@ -22,73 +18,30 @@ def doctor(json: AsJson = False) -> None:
 
     Exit status 1 if something has to be mended.
     """
-    plugins.load_all()
+    registry.load_all()
     problems = _problems()
     report = {
         "versions": versions(),
         "devices": devices(),
         "plugins": distributions(),
-        "failures": plugins.failures(),
+        "failures": registry.failures(),
         "problems": problems,
     }
     if json:
-        as_json(report)
+        print_json(report)
     else:
         _print(report)
     if problems:
         raise typer.Exit(1)
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python, this package, and what it depends on; None for what is not installed."""
-    return {
-        "python": platform.python_version(),
-        "translate": translate.__version__,
-        **{name: _version(name) for name in DEPENDENCIES},
-    }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
-
-
-def devices() -> list[dict[str, Any]]:
-    """What the machine computes on, the CPU first."""
-    import torch
-
-    from translate.device import cpu_name, fastest_precision
-
-    cpu = torch.device("cpu")
-    found: list[dict[str, Any]] = [
-        {
-            "device": "cpu",
-            "name": cpu_name(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "precision": fastest_precision(cpu),
-        }
-    ]
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        best = fastest_precision(torch.device("cuda", index))
-        memory = round(properties.total_memory / 2**30, 1)
-        found.append({"device": f"cuda:{index}", "name": properties.name, "memory_gib": memory, "precision": best})
-    if torch.backends.mps.is_available():
-        best = fastest_precision(torch.device("mps"))
-        found.append({"device": "mps", "name": platform.processor(), "precision": best})
-    return found
-
-
 def _problems() -> list[str]:
     """What is wrong with the installation, each with what to do."""
     problems = []
-    if others := cli.rivals():
+    if others := conflicting_distributions():
         owners = " and ".join(others)
-        problems.append(f"{owners} also install a module `translate`, which overwrites this one. {cli.remedy(others)}")
-    if _version(cli.DISTRIBUTION) is None:
+        problems.append(f"{owners} also install a module `translate`, which overwrites this one. {remedy(others)}")
+    if installed_version(DISTRIBUTION) is None:
         problems.append(
             "This is a checkout that is not installed, so that its plugins are not found. Run `pip install -e .` there."
         )
@@ -96,13 +49,15 @@ def _problems() -> list[str]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    table(("package", "version"), [(name, found or "not installed") for name, found in report["versions"].items()])
+    print_table(
+        ("package", "version"), [(name, found or "not installed") for name, found in report["versions"].items()]
+    )
     print()
     facts = [
         (each["device"], each["name"], ", ".join(f"{key} {value}" for key, value in list(each.items())[2:]))
         for each in report["devices"]
     ]
-    table(("device", "name", "facts"), facts)
+    print_table(("device", "name", "facts"), facts)
     print()
     for each in report["plugins"]:
         names = ", ".join([*each["models"], *each["plugins"]])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from translate.cli.show import AsJson, as_json, table
+from translate.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from translate.evaluating.evaluation import Evaluation
@@ -56,10 +56,10 @@ def evaluate(
     each stand the floor, which two halves of the real images reach, and the ceiling, which doing nothing reaches.
     Images with a namesake are compared with it, too.
     """
-    from translate.distributed import joined
+    from translate.distributed.group import process_group
     from translate.evaluating.evaluation import evaluate as measure
 
-    with joined() as group:
+    with process_group() as group:
         result = measure(
             model,
             a=a, b=b, data=data, swap=swap, images=images, to=to, features=features,
@@ -68,7 +68,7 @@ def evaluate(
     if group.rank > 0:  # the first tells
         return
     if json:
-        as_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result))
     else:
         _show(result)
     for note in result.notes:
@@ -86,10 +86,10 @@ def _show(result: Evaluation) -> None:
             for name, each in result.distances.items()
         ]
         nothing = "untranslated" if result.to else "noise"
-        table(("", "value", f"floor: halves of {result.half:,} real", f"ceiling: {nothing}"), rows)
+        print_table(("", "value", f"floor: halves of {result.half:,} real", f"ceiling: {nothing}"), rows)
     if result.errors:
         print(f"\n{result.pairs:,} of them against their truths, the images of the same name:")
-        table(
+        print_table(
             ("", "translated", "left as they are"),
             [(ERRORS[name], _mean(each.made), _mean(each.unchanged)) for name, each in result.errors.items()],
         )

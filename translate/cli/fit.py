@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from translate.cli import flags
-from translate.cli.by_model import ByModel
+from translate.cli.model_commands import ByModel
 from translate.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
-    from translate.distributed import check_batch, is_rank, launch
+    from translate.distributed.group import check_batch, is_rank, launch
     from translate.training.run import fit, run_folder
 
     if config.devices == 1 or is_rank():

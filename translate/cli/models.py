@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from translate import plugins
-from translate.cli.show import AsJson, as_json, first_line, table
+from translate.cli.output import AsJson, first_line, print_json, print_table
 from translate.errors import PluginError
+from translate.plugins import registry
 
 if TYPE_CHECKING:
-    from translate.networks import Network
+    from translate.plugins.types import Network, Role
 
-CHANNELS = {
+CHANNELS: dict[Role, dict[str, int]] = {
     "generator": {"in_channels": 3, "out_channels": 3},
     "discriminator": {"in_channels": 3},
     "synthesis": {"in_channels": 128, "out_channels": 3},
@@ -32,23 +32,25 @@ def models(
     if networks:
         _print_networks(json)
         return
-    found = [_model(name, distribution) for name, distribution in plugins.model_names().items()]
+    found = [_model(name, distribution) for name, distribution in registry.model_names().items()]
     if json:
-        as_json(found)
+        print_json(found)
     elif found:
         rows = [
             (each["name"], each["distribution"], each["data"] or "", each["error"] or each["about"]) for each in found
         ]
-        table(("model", "distribution", "data", "about"), rows)
+        print_table(("model", "distribution", "data", "about"), rows)
     else:
-        plugins.model("")  # raises, and says why there is none
+        registry.model("")  # raises, and says why there is none
 
 
 def _model(name: str, distribution: str) -> dict[str, Any]:
     """One line of the list; a model that does not load costs its own line only."""
     row: dict[str, Any] = {"name": name, "distribution": distribution, "data": None, "about": "", "error": None}
+    from translate.model import find_model
+
     try:
-        model = plugins.model(name)
+        model = find_model(name)
     except PluginError as error:
         return row | {"error": f"broken: {error}"}
     needs = f"{type(model.data).__name__.lower()} {', '.join(model.data.names)}"
@@ -56,21 +58,21 @@ def _model(name: str, distribution: str) -> dict[str, Any]:
 
 
 def _print_networks(json: bool) -> None:
-    networks = {role: [_network(each, role) for each in plugins.networks(role).values()] for role in CHANNELS}
-    losses = [{"name": loss.name, "about": loss.about} for loss in plugins.losses().values()]
+    networks = {role: [_network(each, role) for each in registry.networks(role).values()] for role in CHANNELS}
+    losses = [{"name": loss.name, "about": loss.about} for loss in registry.losses().values()]
     if json:
-        as_json(networks | {"losses": losses})
+        print_json(networks | {"losses": losses})
         return
-    from translate.networks import ROLES
+    from translate.plugins.types import ROLES
 
     for role in CHANNELS:
         rows = [_network_cells(each) for each in networks[role]]
-        table((ROLES[role], "parameters", "stride", "options", "about"), rows)
+        print_table((ROLES[role], "parameters", "stride", "options", "about"), rows)
         print()
-    table(("adversarial loss", "about"), [(loss["name"], loss["about"]) for loss in losses])
+    print_table(("adversarial loss", "about"), [(loss["name"], loss["about"]) for loss in losses])
 
 
-def _network(network: Network, role: str) -> dict[str, Any]:
+def _network(network: Network, role: Role) -> dict[str, Any]:
     """A network's options with their defaults, and its parameters and stride for 3 channels at size 256."""
     import torch
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from translate import plugins as installed
-from translate.cli.show import AsJson, as_json, table
+from translate.cli.output import AsJson, print_json, print_table
+from translate.plugins import registry as installed
 
 
 def plugins(json: AsJson = False) -> None:
@@ -14,10 +14,10 @@ def plugins(json: AsJson = False) -> None:
     installed.load_all()
     duplicates, failures = _duplicates(), installed.failures()
     if json:
-        as_json({"distributions": distributions(), "duplicates": duplicates, "failures": failures})
+        print_json({"distributions": distributions(), "duplicates": duplicates, "failures": failures})
         return
     rows = [(each["name"], each["version"], ", ".join(each["models"]), _described(each)) for each in distributions()]
-    table(("distribution", "version", "models", "plugins: hooks"), rows)
+    print_table(("distribution", "version", "models", "plugins: hooks"), rows)
     for name, owners in duplicates.items():
         print(f"\nduplicate: {' and '.join(owners)} both offer the model {name!r}; uninstall one of them")
     for name, reason in failures.items():

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from translate.cli.show import AsJson, as_json
+from translate.cli.output import AsJson, print_json
 from translate.errors import UsageError
 
 
@@ -65,7 +65,7 @@ def sample(
         format=format, overwrite=overwrite, device=device, precision=precision,
     )  # fmt: skip
     if json:
-        as_json(dataclasses.asdict(result))
+        print_json(dataclasses.asdict(result))
     print(
         f"{result.written} written to {output}, {result.skipped} skipped because they exist, in {result.seconds:.1f} s",
         file=sys.stderr if json else sys.stdout,

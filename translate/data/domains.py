@@ -120,7 +120,7 @@ def _batch_type(fields: tuple[str, ...]) -> Any:
 
 
 @dataclass(frozen=True)
-class Needs:
+class BatchSpec:
     """What every declaration has: the domains it names and the batch's fields."""
 
     names: tuple[str, ...]
@@ -133,28 +133,28 @@ class Needs:
         return _batch_type(self.fields)
 
 
-class Unpaired(Needs):
+class Unpaired(BatchSpec):
     """Two domains without correspondence: each batch draws from both independently."""
 
     def __init__(self, source: str = "a", target: str = "b") -> None:
         super().__init__((source, target), (source, target))
 
 
-class Paired(Needs):
+class Paired(BatchSpec):
     """Two domains whose images correspond: the same scene, the same geometry when augmented."""
 
     def __init__(self, source: str = "a", target: str = "b") -> None:
         super().__init__((source, target), (source, target))
 
 
-class Images(Needs):
+class Images(BatchSpec):
     """One domain of images."""
 
     def __init__(self, name: str = "images") -> None:
         super().__init__((name,), (name,))
 
 
-class Labelled(Needs):
+class Labelled(BatchSpec):
     """One domain of images in class sub-folders; `labels` is int64 (N,), an index into the domain's classes.
 
     optional: a folder without sub-folders will do; the domain has no classes then, and the labels are 0.

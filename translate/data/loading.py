@@ -13,23 +13,24 @@ from typing import cast
 
 import torch
 
-from translate.data.batches import Column, TrainingData
-from translate.data.domains import Depth, DomainSpec, Needs, Paired, Unpaired
+from translate.data.batches.batches import Column, TrainingData
+from translate.data.batches.preparing import Shape, half_of, stored_shape
+from translate.data.batches.store import Plan, available_memory, choose, fill
+from translate.data.domains import BatchSpec, Depth, DomainSpec, Paired, Unpaired
+from translate.data.files.readers import Opened, open_image, read_header
+from translate.data.files.sources import Entry, in_parallel
 from translate.data.images import common_channels
-from translate.data.layouts import Domain, Layout, recognise
+from translate.data.layout.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions, suggested_range
-from translate.data.preparing import Shape, half_of, stored_shape
-from translate.data.readers import Header, Opened, open_image, read_header
-from translate.data.sources import Entry, in_parallel
-from translate.data.store import Plan, available_memory, choose, fill
 from translate.data.synthesis import parse as parse_synthesis
 from translate.device import keep_freed_memory
 from translate.errors import DataError, UsageError
-from translate.wording import counted, readable, some
+from translate.formatting import first_few, format_bytes, plural
+from translate.plugins.types import Header
 
 
 def open_training_data(
-    needs: Needs, options: DataOptions, device: torch.device, share: tuple[int, int] = (0, 1)
+    needs: BatchSpec, options: DataOptions, device: torch.device, share: tuple[int, int] = (0, 1)
 ) -> TrainingData:
     """Finds, decodes and checks the images that a model needs.
 
@@ -57,7 +58,7 @@ def open_training_data(
 
 
 def _columns(
-    needs: Needs,
+    needs: BatchSpec,
     options: DataOptions,
     plans: Sequence[tuple[Plan, list[Domain]]],
     place: str,
@@ -165,12 +166,12 @@ def _note_headers(
     transparent = sum(header.channels in (2, 4) for header in headers)
     if transparent and options.background != "keep":
         notes.append(
-            f"{counted(transparent, 'image')} in {location} with an alpha channel: what is transparent is laid on "
+            f"{plural(transparent, 'image')} in {location} with an alpha channel: what is transparent is laid on "
             f"{options.background} (--background keep keeps it as a fourth channel)."
         )
     small = sum(min(half_of((header.height, header.width), spec)) < options.size for header in headers)
     if small and options.preprocess in ("crop", "scale-width"):
-        notes.append(f"{counted(small, 'image')} in {location} smaller than --size {options.size} may be enlarged.")
+        notes.append(f"{plural(small, 'image')} in {location} smaller than --size {options.size} may be enlarged.")
 
 
 def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOptions, notes: list[str]) -> DomainSpec:
@@ -199,7 +200,7 @@ def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOp
     return spec.model_copy(update={"value_range": (0.0, 65535.0)})
 
 
-def _synthesised(domain: Domain, columns: Mapping[str, Column], needs: Needs) -> Column:
+def _synthesised(domain: Domain, columns: Mapping[str, Column], needs: BatchSpec) -> Column:
     """The column of a domain that is made from another one, as they are drawn."""
     synthesis = parse_synthesis(domain.synthesis)
     assert synthesis is not None  # the layout has parsed it
@@ -242,18 +243,18 @@ def _check_shapes(columns: Sequence[Column], data: TrainingData, options: DataOp
 def _place_notes(place: str, num_bytes: int, device: torch.device) -> Iterator[str]:
     if place == "disk":
         yield (
-            f"The decoded images ({readable(num_bytes)}) are kept in the cache folder and read from there; "
+            f"The decoded images ({format_bytes(num_bytes)}) are kept in the cache folder and read from there; "
             "`translate data cache` lists and clears it."
         )
     elif place == "memory" and device.type == "cuda":
-        yield f"The images ({readable(num_bytes)}) stay in main memory: the device has too little free."
+        yield f"The images ({format_bytes(num_bytes)}) stay in main memory: the device has too little free."
 
 
 def _check_failures(location: str, count: int, failed: dict[int, str], notes: list[str]) -> None:
     """Notes the files that were left out; an error if they are more than half of all."""
     if not failed:
         return
-    named = some(list(failed.values()), "; ")
+    named = first_few(list(failed.values()), "; ")
     if 2 * len(failed) > count:
         raise DataError(f"{len(failed):,} of {count:,} images in {location} cannot be read: {named}.")
     notes.append(f"Left out {len(failed):,} of {count:,} images in {location} that cannot be read: {named}.")
@@ -262,6 +263,6 @@ def _check_failures(location: str, count: int, failed: dict[int, str], notes: li
 def _too_few(domain: Domain, count: int, batch: int) -> DataError:
     left_out = f" that can be used ({len(domain.train)} were found)" if count < len(domain.train) else ""
     return DataError(
-        f"{domain.location} has {counted(count, 'image')}{left_out} but --batch {batch} needs at least {batch}; "
+        f"{domain.location} has {plural(count, 'image')}{left_out} but --batch {batch} needs at least {batch}; "
         "add images or lower --batch."
     )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, Self
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from translate.errors import UsageError
 
 Preprocess = Literal["resize-and-crop", "scale-width", "scale-short-side", "crop", "none"]
 StoreKind = Literal["auto", "device", "memory", "disk"]
@@ -16,6 +20,17 @@ RESIZED = ("resize-and-crop", "scale-width", "scale-short-side")
 def suggested_range(high: float) -> str:
     """The --value-range of as many bits as hold 16-bit values up to this one; empty if they reach far anyway."""
     return f"0,{2 ** max(8, int(high).bit_length()) - 1}" if high < 2**14 else ""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises UsageError if it is missing or no TOML."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"The config {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise UsageError(f"The config {path} is no TOML: {error}.") from error
 
 
 class DataOptions(BaseModel):
@@ -123,6 +138,14 @@ class DataOptions(BaseModel):
                 "raise --load-size or lower --size."
             )
         return self
+
+    @classmethod
+    def of_run(cls, path: Path) -> DataOptions:
+        """The options in a `run.toml` that say where the images are and how large. Raises UsageError."""
+        stored = read_toml(path).get("fit", {})
+        return DataOptions.model_validate(
+            {name: stored[name] for name in DataOptions.model_fields.keys() & stored.keys() - {"augment"}}
+        )
 
     @property
     def stored_size(self) -> int:

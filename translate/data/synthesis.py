@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from translate.calls import Call, parse_call
-from translate.data.sampling import random_bits
 from translate.errors import DataError, UsageError, did_you_mean
+from translate.random_bits import random_bits
+from translate.spec_parsing import Call, parse_call
 
 
 @dataclass(frozen=True)

@@ -21,23 +21,22 @@ from translate.applying.inference import needs_no_input
 from translate.applying.model_file import load_model
 from translate.applying.sampler import Sampler
 from translate.applying.translator import Translator
-from translate.bars import bar
-from translate.data.domains import Images, Labelled, Needs, Spec, Unpaired
+from translate.data.batches.preparing import InputReader
+from translate.data.domains import BatchSpec, Images, Labelled, Spec, Unpaired
+from translate.data.files.readers import decode
+from translate.data.files.sources import Entry, in_parallel
 from translate.data.images import cut
-from translate.data.layouts import Domain, Layout, recognise
+from translate.data.layout.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions
-from translate.data.preparing import InputReader
-from translate.data.readers import decode
-from translate.data.sources import Entry, in_parallel
 from translate.data.synthesis import parse
 from translate.device import resolve_device
-from translate.distributed import Group, own_device
+from translate.distributed.group import Group, own_device
 from translate.errors import DataError, UsageError
 from translate.evaluating.measuring import Distance, Error, Measuring, fingerprint
 from translate.evaluating.paired import SSIM_WINDOW
+from translate.formatting import first_few
 from translate.model import Model
-from translate.training.config import fit_config, read_config
-from translate.wording import some
+from translate.progress import progress_bar
 
 FEATURES = "efficientnet"
 SAMPLES = 2048
@@ -106,7 +105,7 @@ def evaluate(
     Raises UsageError, DataError, CheckpointError and PluginError.
     """
     started, group = time.perf_counter(), group or Group()
-    with group.together():
+    with group.raise_on_all_ranks():
         where = own_device(resolve_device(device))
         network = load_model(model, where)
         _check_flags(network, to, n, batch, features)
@@ -119,7 +118,7 @@ def evaluate(
         size = sampler.domain.size
         _sample(sampler, layout.domains[0], SAMPLES if n is None else n, seed, measuring, notes, group)
     else:
-        with group.together():
+        with group.raise_on_all_ranks():
             translator = Translator(network, where, precision)
             source, to = translator.route(to)
         size = network.spec[source].size
@@ -136,7 +135,7 @@ def evaluate(
         resize="bicubic, antialiased",
         features=spec,
         features_sha256=None if judge is None else fingerprint(judge),
-        distances=group.first(lambda: measuring.distances(seed)),
+        distances=group.on_first_rank(lambda: measuring.distances(seed)),
         pairs=measuring.pairs,
         errors=measuring.errors(),
         notes=tuple(notes),
@@ -168,7 +167,7 @@ def _layout(network: Model[Any], model: str | Path, flags: dict[str, Any]) -> La
     if not given and not run.is_file():
         needed = "--a and --b, or --data" if two else "--images"
         raise UsageError(f"{model} is no run whose own held-out images could be used: give {needed}.")
-    options = DataOptions(**given) if given else fit_config(read_config(run) | {"augment": "none"})
+    options = DataOptions(**given) if given else DataOptions.of_run(run)
     layout = recognise(_needs(network), options)
     if not given and two and not all(domain.held_out for domain in layout.domains):
         raise DataError(f"The run {model} has no held-out images of both domains: give --a and --b, or --data.")
@@ -182,7 +181,7 @@ def _layout(network: Model[Any], model: str | Path, flags: dict[str, Any]) -> La
     return layout
 
 
-def _needs(network: Model[Any]) -> Needs:
+def _needs(network: Model[Any]) -> BatchSpec:
     """What is needed of the real images: pairs are not, even where the model was trained on them."""
     names = tuple(network.spec)
     if len(names) == 2:
@@ -233,11 +232,11 @@ class _Reader:
 
     def left_out(self) -> Iterator[str]:
         """What could not be read on any rank, in words. Raises DataError if nothing could."""
-        unread = list(dict.fromkeys(self.group.dealt(self.unread)))
+        unread = list(dict.fromkeys(self.group.gather_round_robin(self.unread)))
         if len(unread) >= len(_files(self.domain)):
             raise DataError(f"None of the images in {self.domain.location} can be read: {unread[0]}.")
         if unread:
-            yield f"Left out of {self.domain.location}: {some(unread, '; ')}."
+            yield f"Left out of {self.domain.location}: {first_few(unread, '; ')}."
 
     def __call__(self, entries: Sequence[Entry]) -> tuple[list[Entry], Tensor | None]:
         """The entries that can be read and their images, in order; no images if there are none."""
@@ -275,7 +274,7 @@ def _translate(
     domains = {domain.name: domain for domain in layout.domains}
     inputs, targets = (_Reader(domains[name], spec, spec[source].size, group, seed) for name in (source, to))
     partners = _partners(inputs.domain, targets.domain, notes)
-    with group.together():
+    with group.raise_on_all_ranks():
         if measuring.network is None and not partners:
             raise DataError(
                 f"Nothing can be measured, without pairs and without a network of features. {' '.join(notes)}"
@@ -291,7 +290,7 @@ def _translate(
                 measuring.compare(made[rows], images[rows], truths)
         for _, images in targets.batches(batch):
             measuring.see("real", images)
-    with group.together():
+    with group.raise_on_all_ranks():
         notes += [*inputs.left_out(), *targets.left_out()]
 
 
@@ -317,15 +316,15 @@ def _sample(
         notes.append(f"None of the real images is held out: they are all of those in {domain.location}.")
     reader = _Reader(domain, sampler.model.spec, sampler.domain.size, group)
     found: list[list[int]] = []  # the labels of each batch
-    with group.together():
+    with group.raise_on_all_ranks():
         for entries, images in reader.batches(sampler.batch):
             measuring.see("real", images)
             if sampler.domain.classes:
                 found.append([sampler.label(domain.classes[domain.label(entry)]) for entry in entries])
-    labels = [label for batch in group.dealt(found) for label in batch]
-    with group.together():
+    labels = [label for batch in group.gather_round_robin(found) for label in batch]
+    with group.raise_on_all_ranks():
         left_out = list(reader.left_out())
-    with group.together():
+    with group.raise_on_all_ranks():
         for start in _watched(range(0, n, sampler.batch), "samples", group):
             numbers = range(start, min(start + sampler.batch, n))
             turn = [labels[number * len(labels) // n] for number in numbers] if labels else None
@@ -342,8 +341,8 @@ def _noise(shape: torch.Size, seed: int) -> Tensor:
 
 def _watched(batches: range, title: str, group: Group) -> Iterator[int]:
     """Those of this rank, with a bar on a terminal, which goes when all is done."""
-    own = batches[group.rank :: group.ranks]
-    with bar(title, len(own), quiet=group.rank > 0) as advance:
+    own = batches[group.rank :: group.world_size]
+    with progress_bar(title, len(own), quiet=group.rank > 0) as advance:
         for start in own:
             yield start
             advance()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from translate.data.images import as_float, as_uint8
-from translate.distributed import Group
+from translate.distributed.group import Group
 from translate.errors import DataError, PluginError
 from translate.evaluating.distances import frechet_distance, halves, kernel_distance
 from translate.evaluating.paired import paired_errors
@@ -91,9 +91,9 @@ class Measuring:
 
     def gather(self, group: Group) -> None:
         """Add what the other ranks saw, in the order in which one would have seen it all."""
-        self._features = {kind: group.dealt(parts) for kind, parts in self._features.items()}
-        self._errors = {kind: group.dealt(parts) for kind, parts in self._errors.items()}
-        seen = group.everyone((self.counts, self.pairs))
+        self._features = {kind: group.gather_round_robin(parts) for kind, parts in self._features.items()}
+        self._errors = {kind: group.gather_round_robin(parts) for kind, parts in self._errors.items()}
+        seen = group.all_gather((self.counts, self.pairs))
         self.counts = sum((counts for counts, _ in seen), Counter[Kind]())
         self.pairs = sum(pairs for _, pairs in seen)
 

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from translate.data.files.readers import decode
+from translate.data.files.sources import open_source
 from translate.data.images import as_float, match_channels
-from translate.data.readers import decode
-from translate.data.sources import open_source
 from translate.errors import DataError
 
 SSIM_WINDOW = 11  # pixels

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from translate.atomic_files import TEMPORARY, explain_os_error, flush_folder, size_and_sha256, write_file
 from translate.errors import CheckpointError, NonFiniteError
-from translate.files import ASIDE, explain_os_error, fingerprint, flush, write_file
 
 FORMAT = 1
 MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
@@ -44,7 +44,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     refuse_non_finite(checkpoint)
     target = folder / f"{checkpoint.step:09d}"
-    aside = folder / f"{ASIDE}{target.name}"
+    aside = folder / f"{TEMPORARY}{target.name}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
@@ -56,7 +56,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         write_file(aside / STATE, json.dumps(state, indent=2).encode())
         shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step
         aside.rename(target)
-        flush(folder)
+        flush_folder(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise explain_os_error(error, target) from error
@@ -88,7 +88,7 @@ def read(path: Path) -> Checkpoint:
         if state["step"] != int(path.name):
             raise CheckpointError(f"The checkpoint {path} is damaged: {STATE} says that it is of step {state['step']}.")
         for name in (MODEL, TRAINING):
-            if fingerprint((path / name).read_bytes()) != state["files"][name]:
+            if size_and_sha256((path / name).read_bytes()) != state["files"][name]:
                 raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
         return Checkpoint(state["step"], load_file(path / MODEL), load_file(path / TRAINING))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -104,7 +104,7 @@ def prune(last: Path, keep: int) -> None:
     end = paths.index(last) + 1
     for path in [*paths[: max(0, end - keep)], *paths[end:]]:
         shutil.rmtree(path)
-    for path in last.parent.glob(f"{ASIDE}*"):
+    for path in last.parent.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from translate.data.datasets import cache_folder
+from translate.cache import cache_folder
 
 # Here, since the first optimizer that is made already settles where torch keeps what it compiled.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from translate.data.options import DataOptions
+from translate.data.options import DataOptions, read_toml
 from translate.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -114,17 +113,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """The values of a `run.toml`, or of a file of that shape written by hand, for `fit_config`. Raises UsageError."""
     content = read_toml(Path(path))
     return {**content.get("fit", {}), "options": content.get("options", {})}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises UsageError if it is missing or no TOML."""
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"The config {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # no TOML, or no UTF-8
-        raise UsageError(f"The config {path} is no TOML: {error}.") from error
 
 
 def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any] | None) -> FitConfig:

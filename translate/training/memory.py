@@ -9,8 +9,8 @@ import torch
 
 from translate.device import fastest_precision, is_out_of_memory
 from translate.errors import MemoryFullError
+from translate.formatting import format_bytes
 from translate.training.trainer import Trainer, unique_tensors
-from translate.wording import readable
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def explained(trainer: Trainer) -> Iterator[None]:
         height, width = trainer.data.shape
         raise MemoryFullError(
             f"Memory ran out in step {trainer.step + 1} on {trainer.device}{_size_of(trainer.device)}. Weights take "
-            f"{readable(weights)}, optimizers, averages and pools {readable(state)}; the rest is what --batch "
+            f"{format_bytes(weights)}, optimizers, averages and pools {format_bytes(state)}; the rest is what --batch "
             f"{trainer.config.batch} at {width}×{height} keeps for backward. What takes less: "
             f"{', '.join(_remedies(trainer))}; start again with these and another --run."
         ) from error
@@ -36,15 +36,14 @@ def _size_of(device: torch.device) -> str:
     if device.type != "cuda":
         return ""
     free, total = torch.cuda.mem_get_info(device)
-    return (
-        f" ({readable(total)}, of which other processes take {readable(total - free - torch.cuda.memory_reserved())})"
-    )
+    others = total - free - torch.cuda.memory_reserved()
+    return f" ({format_bytes(total)}, of which other processes take {format_bytes(others)})"
 
 
 def _remedies(trainer: Trainer) -> Iterator[str]:
     """Flags that take less memory, the one that changes least first."""
     config = trainer.config
-    batch, parts, ranks = config.batch, config.micro_batches, trainer.group.ranks
+    batch, parts, ranks = config.batch, config.micro_batches, trainer.group.world_size
     more = next((n for n in range(parts + 1, batch // ranks + 1) if batch // ranks % n == 0), None)
     if more is not None and not trainer.model.couples_batch:
         yield f"--micro-batches {more} (the same gradient)"

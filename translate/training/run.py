@@ -25,29 +25,31 @@ from typing import Any, Literal
 import tomli_w
 import torch
 
-from translate import __version__, plugins
 from translate.applying.inference import needs_no_input
 from translate.applying.model_file import EXPORT, load_model, read_manifest, write_model_file
 from translate.applying.sampler import Sampler, sheet
 from translate.applying.translator import Translator
+from translate.atomic_files import TEMPORARY, explain_os_error, write_atomically
 from translate.data import images as pictures
-from translate.data import writers
-from translate.data.batches import TrainingData
+from translate.data.batches.batches import TrainingData
+from translate.data.files import writers
 from translate.data.loading import open_training_data
+from translate.data.options import read_toml
 from translate.device import cpu_name, resolve_device, resolve_precision, use_tf32
-from translate.distributed import Group, check_batch, joined, own_device
+from translate.distributed.group import Group, check_batch, own_device, process_group
 from translate.errors import CheckpointError, UsageError
-from translate.files import ASIDE, explain_os_error, replace_file
-from translate.model import Model
+from translate.formatting import plural
+from translate.model import Model, find_model
+from translate.plugins import registry
 from translate.training import checkpoint as checkpoints
 from translate.training.checkpoint import Checkpoint
 from translate.training.compile import wanted
-from translate.training.config import FitConfig, complete, length_of, read_toml
+from translate.training.config import FitConfig, complete, length_of
 from translate.training.ema import Averages
 from translate.training.memory import explained
 from translate.training.progress import Terminal
 from translate.training.trainer import Observer, Trainer, ranks_of, timed_steps
-from translate.wording import counted
+from translate.version import __version__
 
 SAMPLES = 6
 SHEET = 64
@@ -65,19 +67,19 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     Raises TranslateError for anything that a user can mend. On SIGTERM or Ctrl-C a checkpoint is written, then
     SystemExit. Of the ranks that torchrun starts, the first alone reads and writes the folder, and tells.
     """
-    kind = plugins.model(config.model)
-    with joined() as group:
-        folder, stored = group.first(lambda: run_folder(config, resume))
-        with group.together():
-            if config.devices > 1 and group.ranks == 1:
+    kind = find_model(config.model)
+    with process_group() as group:
+        folder, stored = group.on_first_rank(lambda: run_folder(config, resume))
+        with group.raise_on_all_ranks():
+            if config.devices > 1 and group.world_size == 1:
                 raise UsageError("fit() trains in this process; use `translate fit --devices`, or torchrun.")
             config = complete(kind, config, stored)
             device = own_device(resolve_device(config.device))
-            check_batch(config.batch, group.ranks)
+            check_batch(config.batch, group.world_size)
             if config.deterministic:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True)
-            data = open_training_data(kind.data, config, device, (group.rank, group.ranks))
+            data = open_training_data(kind.data, config, device, (group.rank, group.world_size))
         with data:
             return _fit(kind, config, folder, stored, data, group)
 
@@ -98,11 +100,11 @@ def _fit(
     use_tf32(not data.spec.deep)
 
     def trainer(steps: int) -> Trainer:
-        with group.together():
+        with group.raise_on_all_ranks():
             return Trainer(kind, data, config, steps=steps, device=device, precision=precision, group=group)
 
     steps, asked = _steps(config, data, trainer), length_of(config)
-    with group.together():
+    with group.raise_on_all_ranks():
         if stored is not None:
             _check_continues(folder, stored, data, steps)
             if steps == stored["fit"]["steps"]:
@@ -110,14 +112,14 @@ def _fit(
     started = trainer(steps)
     config = config.model_copy(update={"precision": precision, "steps": steps, "epochs": None, "minutes": None})
     images = " + ".join(f"{domain['images']:,}" for domain in data.fingerprint.values())
-    place = f"{group.ranks} × {device.type}" if group.ranks > 1 else device
+    place = f"{group.world_size} × {device.type}" if group.world_size > 1 else device
     where = f"{data.shape[1]}×{data.shape[0]}, {place}, {precision}"
-    terminal.say(f"{kind.name}: {images} images, {counted(steps, 'step')} of {config.batch} at {where}.")
-    with group.together():
+    terminal.say(f"{kind.name}: {images} images, {plural(steps, 'step')} of {config.batch} at {where}.")
+    with group.raise_on_all_ranks():
         data.batch(0)  # what cannot be augmented is said before there is a folder
         run = Run(folder, terminal, config, steps, data.held_out(SAMPLES))
-    found = group.first(lambda: run.open(config, asked, data, group.ranks))
-    with group.together():
+    found = group.on_first_rank(lambda: run.open(config, asked, data, group.world_size))
+    with group.raise_on_all_ranks():
         if found is not None:
             started.restore(found)
         if group.rank == 0:  # the others get its weights
@@ -138,7 +140,7 @@ class Follower(Observer):
 
 def _follow(run: Run, trainer: Trainer) -> Path:
     """Train on a rank beside the first."""
-    with trainer.group.together():
+    with trainer.group.raise_on_all_ranks():
         pass  # the first draws samples
     signal = trainer.train(Follower(), run.checkpoint_every)
     if signal is not None:
@@ -155,7 +157,7 @@ def run_folder(config: FitConfig, resume: bool) -> tuple[Path, dict[str, Any] | 
         return folder, read_toml(folder / "run.toml")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; choose another --run.")
-    if folder.exists() and any(not path.name.startswith(ASIDE) for path in folder.iterdir()):
+    if folder.exists() and any(not path.name.startswith(TEMPORARY) for path in folder.iterdir()):
         remedy = "choose another --run" if resume else "continue its run with --resume, or choose another --run"
         raise UsageError(f"{folder} exists and is not empty; {remedy}.")
     return folder, None
@@ -244,7 +246,7 @@ class Run(Observer):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain_os_error(error, self.folder) from error
-        replace_file(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
+        write_atomically(self.folder / "run.toml", tomli_w.dumps(self.settings).encode())
         found, complaints = checkpoints.newest(self.folder / "checkpoints")
         for complaint in complaints:
             self.terminal.say(complaint)
@@ -255,24 +257,24 @@ class Run(Observer):
         metrics = self.folder / "metrics.jsonl"
         if found is not None:
             self.terminal.say(f"Resuming {self.folder} at step {found.step} of {trainer.steps}.")
-            if (before := ranks_of(found)) != (now := trainer.group.ranks):
+            if (before := ranks_of(found)) != (now := trainer.group.world_size):
                 self.terminal.say(
                     f"The checkpoint was written on {before} devices, and there are {now} now: image pools start "
                     "empty, and other random numbers are drawn than would have been."
                 )
         if metrics.exists():
             kept = [line for line in metrics.read_text().splitlines() if _step_of(line) <= trainer.step]
-            replace_file(metrics, "".join(f"{line}\n" for line in kept).encode())
+            write_atomically(metrics, "".join(f"{line}\n" for line in kept).encode())
             self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
             self._before = self.seconds
 
     def train(self, trainer: Trainer) -> Path:
         """Train to the end and tell the observers; the folder. Raises SystemExit after a signal."""
-        plugins.observe("run_started", run=self.folder, config=self.settings)
+        registry.observe("run_started", run=self.folder, config=self.settings)
         reason: Literal["done", "interrupted", "failed"] = "failed"
         try:
             with self.terminal.showing(trainer.step, trainer.steps):
-                with trainer.group.together():
+                with trainer.group.raise_on_all_ranks():
                     if trainer.step == 0:
                         self._sample(trainer)
                 self._mark = Mark(trainer.step, trainer.waited)
@@ -284,14 +286,14 @@ class Run(Observer):
         except OSError as error:  # a full disk, or a folder that is gone
             raise explain_os_error(error, self.folder) from error
         finally:
-            plugins.observe("run_ended", run=self.folder, reason=reason)
+            registry.observe("run_ended", run=self.folder, reason=reason)
         folder, time_taken = shlex.quote(str(self.folder)), timedelta(seconds=round(self.seconds))
         if signal is not None:
             self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {folder} --resume.")
             raise SystemExit(128 + signal)
         use = f"sample {folder} OUTPUT" if needs_no_input(trainer.model) else f"apply {folder} INPUT OUTPUT"
         wait = trainer.waited / max(self.seconds - self._before, 1e-9)
-        steps = counted(trainer.steps, "step")
+        steps = plural(trainer.steps, "step")
         self.terminal.say(
             f"{self.folder} is trained: {steps} in {time_taken} (h:mm:ss), data wait {wait:.1%}.\n"
             + (f"Much of the time went to waiting for data: {trainer.data.advice()}\n" if wait > TOO_LONG else "")
@@ -328,7 +330,7 @@ class Run(Observer):
             file.write(json.dumps(metrics) + "\n")
         left = seconds / max(1, trainer.step - mark.step) * (trainer.steps - trainer.step)
         self.terminal.tick(metrics, trainer.steps, left)
-        plugins.observe("run_ticked", run=self.folder, metrics=metrics)
+        registry.observe("run_ticked", run=self.folder, metrics=metrics)
         self._mark = now
 
     def save(self, trainer: Trainer) -> None:
@@ -340,7 +342,7 @@ class Run(Observer):
         write_model_file(self.folder / EXPORT, trainer.model, trainer.exported(), about)
         written = checkpoints.write(self.folder / "checkpoints", checkpoint)
         checkpoints.prune(written, self.keep)
-        plugins.observe("run_saved", run=self.folder, checkpoint=written, samples=self._sampled)
+        registry.observe("run_saved", run=self.folder, checkpoint=written, samples=self._sampled)
         self._mark = replace(self._mark, clock=time.perf_counter())
 
     def _sample(self, trainer: Trainer) -> Path:
@@ -360,7 +362,7 @@ class Run(Observer):
         held_out = self._held_out
         translator = Translator(trainer.model, trainer.device, trainer.precision)
         columns, titles = [], []
-        for to, source in translator.routes.items():
+        for source, to in translator.routes:
             given = getattr(held_out, source)
             columns += [given, translator(given, to=to)]
             titles += [trainer.data.spec[source].title or source, f"to {trainer.data.spec[to].title or to}"]
@@ -392,7 +394,7 @@ def _step_of(line: str) -> float:
 def _environment(config: FitConfig, ranks: int) -> dict[str, Any]:
     """What the run was resolved on, for whoever wants to repeat it."""
     device = resolve_device(config.device)
-    distribution, plugin_version = plugins.distribution_of(config.model)
+    distribution, plugin_version = registry.distribution_of(config.model)
     return {
         "command": shlex.join(sys.argv),
         "python": platform.python_version(),

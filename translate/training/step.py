@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from translate.device import Precision, autocast, is_out_of_memory
-from translate.distributed import Group
+from translate.distributed.group import Group
 from translate.errors import NonFiniteError, PluginError, TranslateError, UsageError
 from translate.model import Model
 from translate.players import Discriminators, Generators, Loss, Outputs, Player
@@ -194,7 +194,7 @@ class Step:
             for penalty in seat.lazy:
                 if turn % penalty.every == 0:
                     self._update(seat, penalty, self._gradient(seat, penalty, chunks), step)
-            self._steer(seat, len(batch[0]) * self.group.ranks)
+            self._steer(seat, len(batch[0]) * self.group.world_size)
 
     def _move(
         self, seat: Seat, move: Update, chunks: list[Chunk], coming: list[tuple[Seat, Update]]
@@ -208,7 +208,7 @@ class Step:
             # Compilers fail in many ways; what is wrong with the function itself is raised once more by the second try.
             if not self.compile or self.uncompiled or isinstance(error, TranslateError) or is_out_of_memory(error):
                 raise
-            if self.group.ranks > 1:  # no second try, since the others may be in the midst of an exchange
+            if self.group.world_size > 1:  # no second try, since the others may be in the midst of an exchange
                 if not isinstance(error, failures()):
                     raise
                 raise TranslateError(
@@ -346,7 +346,7 @@ class Step:
     @torch.no_grad()
     def _update(self, seat: Seat, update: Update, terms: dict[str, Tensor], step: int) -> None:
         """One optimizer step, which the device skips if a term or the gradient is not finite; clears the gradients."""
-        if self.group.ranks > 1:
+        if self.group.world_size > 1:
             self._share(seat, update, terms)
         for parameter in update.parameters:
             gradient, parameter.grad = parameter.grad, None

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from translate.applying.model_file import stride_of
-from translate.data.batches import TrainingData
-from translate.data.sampling import random_bits
+from translate.data.batches.batches import TrainingData
 from translate.device import Precision, memory_format
-from translate.distributed import Group
+from translate.distributed.group import Group
 from translate.errors import CheckpointError, UsageError
 from translate.model import Model
 from translate.players import Discriminators
+from translate.random_bits import random_bits
 from translate.training.checkpoint import Checkpoint
 from translate.training.compile import wanted
 from translate.training.config import FitConfig
@@ -83,7 +83,7 @@ class Trainer:
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
         self.averages = Averages(self.model)
-        _check_fits(self.model, config, data.shape, self.group.ranks)
+        _check_fits(self.model, config, data.shape, self.group.world_size)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
         self.game = Step(
             self.model,
@@ -94,8 +94,8 @@ class Trainer:
             compile=wanted(config.compile, device, steps),
             group=self.group,
         )
-        self.group.couple(self.model)
-        if self.group.ranks > 1:
+        self.group.sync_batch_layers(self.model)
+        if self.group.world_size > 1:
             self._seed()
 
     @property
@@ -108,7 +108,7 @@ class Trainer:
         asked = time.perf_counter()
         batch = self.data.batch(self.step)
         self.waited += time.perf_counter() - asked
-        with self.group.playing():
+        with self.group.syncing_batch_layers():
             self.game.play(batch, self.step, self.step / self.steps)
         self.step += 1
         self.averages.update(self.config.batch, self.images)
@@ -128,13 +128,13 @@ class Trainer:
                     uncompiled = self.game.uncompiled
                     observer.compiled(time.perf_counter() - started, uncompiled)
                 # asked once: what comes later waits for the next step
-                stop = self.group.largest(received[0] if received else 0) or None
+                stop = self.group.all_reduce_max(received[0] if received else 0) or None
                 saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
                 if saving or self.step % self.config.log_every == 0:
-                    with self.group.together():
+                    with self.group.raise_on_all_ranks():
                         observer.tick(self, self.game.read())
                 if saving:
-                    with self.group.together():
+                    with self.group.raise_on_all_ranks():
                         observer.save(self)
                 if stop is not None:
                     return stop
@@ -155,8 +155,8 @@ class Trainer:
         if self.device.type == "cuda":
             own["random.cuda"] = torch.cuda.get_rng_state(self.device)
         model = unique_tensors(self.model)
-        self.group.compare(model | training)
-        for rank, theirs in enumerate(self.group.gathered({name: tensor.cpu() for name, tensor in own.items()})):
+        self.group.require_equal(model | training)
+        for rank, theirs in enumerate(self.group.gather({name: tensor.cpu() for name, tensor in own.items()})):
             training |= {f"{_of_rank(rank)}{name}": tensor for name, tensor in theirs.items()}
         return Checkpoint(self.step, model, training)
 
@@ -175,7 +175,7 @@ class Trainer:
         self.averages.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
         self.step = checkpoint.step
         own = {}
-        if ranks_of(checkpoint) == self.group.ranks:
+        if ranks_of(checkpoint) == self.group.world_size:
             prefix = _of_rank(self.group.rank)
             own = {
                 n.removeprefix(prefix): t
@@ -284,9 +284,9 @@ def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03
         trainer.advance()
     trainer.game.check()  # waits for the device
     warm, first = time.perf_counter(), trainer.step
-    while trainer.group.largest(trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20):
+    while trainer.group.all_reduce_max(trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20):
         trainer.advance()
         trainer.game.check()
     now = time.perf_counter()
     left = (minutes * 60 - (now - started)) * (1 - checkpoint_share)
-    return trainer.group.largest(max(1, int(left / ((now - warm) / (trainer.step - first)))))
+    return trainer.group.all_reduce_max(max(1, int(left / ((now - warm) / (trainer.step - first)))))

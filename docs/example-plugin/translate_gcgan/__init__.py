@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import translate
 
 if TYPE_CHECKING:
-    from translate.hookspecs import RegisterNetwork
+    from translate.plugins.hooks import RegisterNetwork
 
 
 @translate.hookimpl

@@ -69,16 +69,16 @@ class GcGAN(translate.Model[GcGANConfig]):
     def forward(self, batch: translate.Pair) -> Fakes:
         views = [batch.a, turn(batch.a)]
         if self.identity:
-            fake_b, turned_b, same_b = networks.together(self.generator, *views, batch.b)
+            fake_b, turned_b, same_b = networks.forward_batched(self.generator, *views, batch.b)
             return Fakes(fake_b, turned_b, same_b)
-        fake_b, turned_b = networks.together(self.generator, *views)
+        fake_b, turned_b = networks.forward_batched(self.generator, *views)
         return Fakes(fake_b, turned_b, batch.b)
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """Fool both judges, agree with oneself across the turn, and leave images of domain b as they are."""
         terms = {
-            "adversarial": self.adversarial.fool(self.judge, batch.b, fakes.fake_b),
-            "adversarial_turned": self.adversarial.fool(self.judge_turned, turn(batch.b), fakes.turned_b),
+            "adversarial": self.adversarial.generator_loss(self.judge, batch.b, fakes.fake_b),
+            "adversarial_turned": self.adversarial.generator_loss(self.judge_turned, turn(batch.b), fakes.turned_b),
             "geometry": self.config.lambda_geometry * F.l1_loss(fakes.turned_b, turn(fakes.fake_b)),
         }
         if self.identity:
@@ -87,8 +87,8 @@ class GcGAN(translate.Model[GcGANConfig]):
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
         """What is minimised, and what is only logged: how surely real images are known."""
-        real, fake = networks.together(self.judge, batch.b, fakes.fake_b)
-        real_turned, fake_turned = networks.together(self.judge_turned, turn(batch.b), fakes.turned_b)
+        real, fake = networks.forward_batched(self.judge, batch.b, fakes.fake_b)
+        real_turned, fake_turned = networks.forward_batched(self.judge_turned, turn(batch.b), fakes.turned_b)
         terms = {
             "adversarial": 0.5 * self.adversarial.discriminator(real, fake),
             "adversarial_turned": 0.5 * self.adversarial.discriminator(real_turned, fake_turned),
@@ -98,8 +98,8 @@ class GcGAN(translate.Model[GcGANConfig]):
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """What the adversarial loss asks of the judges besides, if anything."""
         return {
-            "penalty": self.adversarial.penalize(self.judge, batch.b, fakes.fake_b),
-            "penalty_turned": self.adversarial.penalize(self.judge_turned, turn(batch.b), fakes.turned_b),
+            "penalty": self.adversarial.penalty_loss(self.judge, batch.b, fakes.fake_b),
+            "penalty_turned": self.adversarial.penalty_loss(self.judge_turned, turn(batch.b), fakes.turned_b),
         }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from translate.calls import Call, parse_call, split_list
 from translate.errors import TranslateError, UsageError, did_you_mean
+from translate.spec_parsing import Call, parse_call, split_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,9 +151,9 @@ def _hot_arguments(call: Call) -> tuple[float, ...]:
 
 
 def _registered(item: str, call: Call) -> Transform:
-    from translate import plugins
+    from translate.plugins import registry
 
-    known = plugins.augmentations()
+    known = registry.augmentations()
     if call.name == "none":
         raise UsageError("none goes with no other augmentation; leave one of them out.")
     if call.name not in known:

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError, validate_call
 
-from translate.calls import Call
 from translate.errors import UsageError, did_you_mean
+from translate.spec_parsing import Call
 
 LIBRARIES = ("albumentations", "kornia")
 

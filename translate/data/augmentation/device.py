@@ -19,7 +19,7 @@ from torch import Tensor
 from translate.data.augmentation.building import Transform, reason
 from translate.data.augmentation.host import code_values
 from translate.errors import DataError
-from translate.wording import counted
+from translate.formatting import plural
 
 
 class Device:
@@ -84,7 +84,7 @@ class Device:
 
     def _cannot(self, number: int, batch: Tensor, kind: str) -> str:
         label, step = self._steps[number]
-        channels = counted(batch.shape[1] - (kind == "labels"), "channel")
+        channels = plural(batch.shape[1] - (kind == "labels"), "channel")
         return (
             f"The augmentation {label} ({type(step[0]).__name__}) cannot be applied to "
             f"{'label images' if kind == 'labels' else 'images'} of {channels}"

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from translate.data.augmentation.building import Transform, leaves, nodes, reason
 from translate.errors import DataError
-from translate.wording import counted
+from translate.formatting import plural
 
 Pixels = NDArray[Any]
 
@@ -114,7 +114,7 @@ class Pipeline:
         depth = "" if pixels.dtype == numpy.uint8 else ", given to it as float32 in [0, 1]"
         return (
             f"The augmentation {label} ({type(transform).__name__}) cannot be applied to "
-            f"{'label images' if self._is_labels else 'images'} of {counted(pixels.shape[2], 'channel')}{depth}"
+            f"{'label images' if self._is_labels else 'images'} of {plural(pixels.shape[2], 'channel')}{depth}"
         )
 
     def prove(self, pixels: Pixels) -> None:
@@ -176,4 +176,4 @@ def _described(pixels: Any) -> str:
     if not isinstance(pixels, numpy.ndarray) or pixels.ndim != 3:
         return f"a {type(pixels).__name__}{tuple(getattr(pixels, 'shape', ()))}"
     height, width, channels = pixels.shape
-    return f"{pixels.dtype} images of {width} × {height} pixels with {counted(channels, 'channel')}"
+    return f"{pixels.dtype} images of {width} × {height} pixels with {plural(channels, 'channel')}"

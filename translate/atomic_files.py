@@ -1,0 +1,59 @@
+"""Writes that are complete or absent: under a temporary name, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from translate.errors import CheckpointError
+
+TEMPORARY = ".writing-"
+"""How names begin that a write has before it is complete; what a killed process leaves begins so."""
+
+
+def write_file(path: Path, content: bytes) -> dict[str, Any]:
+    """Write, flush to the disk, and return size and sha256."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return size_and_sha256(content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename: the file is the old one or the new one. Raises CheckpointError."""
+    aside = path.with_name(f"{TEMPORARY}{path.name}")
+    try:
+        write_file(aside, content)
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # as when the folder is no folder
+            aside.unlink()
+        raise explain_os_error(error, path) from error
+
+
+def explain_os_error(error: OSError, path: Path) -> CheckpointError:
+    """A full disk, in words; what was there before is whole, since writes go to a temporary name."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CheckpointError(
+            f"The disk is full: {path} could not be written; what was saved before is whole. Make room and go on."
+        )
+    return CheckpointError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def size_and_sha256(content: bytes) -> dict[str, Any]:
+    """Size and sha256 of a file's content, as a checkpoint records them."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it lasts."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

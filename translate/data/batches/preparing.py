@@ -1,0 +1,98 @@
+"""From a file to the pixels that a domain has: halves, channels, depth and size."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from translate.data.domains import DomainSpec
+from translate.data.files.sources import Entry
+from translate.data.images import as_float, match, resize
+from translate.data.options import DataOptions
+from translate.data.synthesis import parse
+from translate.random_bits import random_bits
+
+Shape = tuple[int, int]
+"""Height and width, in pixels."""
+
+
+def as_domain(image: Tensor, spec: DomainSpec, name: str) -> Tensor:
+    """A decoded image with the channels and depth that a domain has: (C, H, W) uint8, uint16 or float32.
+
+    Raises DataError naming the image if it does not match.
+    """
+    return match(image, spec.channels, spec.bit_depth, spec.background, name)
+
+
+def resized(image: Tensor, shape: Shape, spec: DomainSpec) -> Tensor:
+    """An image (C, H, W) in another size; the values of label maps are not blended."""
+    return resize(image, *shape, nearest=spec.kind == "labels")
+
+
+def stored_shape(shape: Shape, options: DataOptions, side: int) -> Shape:
+    """The size in which an image of `shape` is kept, so that crops of `options.size` fit into it.
+
+    side: what images are resized or scaled to. Images that are too small for a crop are enlarged in proportion.
+    """
+    if options.preprocess == "resize-and-crop":
+        return side, side
+    if options.preprocess == "none":
+        return shape
+    if options.preprocess == "crop":
+        scale = 1.0
+    else:
+        scale = side / (shape[1] if options.preprocess == "scale-width" else min(shape))
+    scale = max(scale, options.size / min(shape))
+    return tuple(max(options.size, round(length * scale)) for length in shape)  # type: ignore[return-value]
+
+
+def centre(image: Tensor, shape: Shape) -> Tensor:
+    """The centre of an image (C, H, W), so large."""
+    top, left = ((have - want) // 2 for have, want in zip(image.shape[1:], shape, strict=True))
+    return image[:, top : top + shape[0], left : left + shape[1]]
+
+
+def half_of(shape: Shape, spec: DomainSpec) -> Shape:
+    """The size of an image's part."""
+    return shape if spec.part is None else (shape[0], max(1, shape[1] // 2))
+
+
+class InputReader:
+    """Turns decoded images into what a trained model sees of one of its domains; any number of threads may call it.
+
+    spec: of the domain. base: of the good images that it was made from in training, if inputs are such good images and
+    are to be degraded here; without it, inputs of a synthesised domain are images that are degraded already.
+    seed: of what is drawn in degrading, for each image by its name.
+    """
+
+    def __init__(self, spec: DomainSpec, base: DomainSpec | None = None, seed: int = 0) -> None:
+        self.spec = spec if base is None else base
+        self.synthesis = parse(spec.synthesis) if spec.synthesis else None
+        self.degrading = base is not None
+        self.seed = seed
+
+    def __call__(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
+        """`prepared`, as float32 in [-1, 1]."""
+        return self.as_float(self.prepared(image, entry, shape))
+
+    def prepared(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
+        """(C, H, W) uint8, uint16 or float32, halved already -> (C', H', W') as `as_float` wants it.
+
+        shape: height and width of the result, by default what comes of the image's own.
+        Raises DataError naming the entry if the image does not match the domain.
+        """
+        image = as_domain(image, self.spec, entry.origin)
+        scale = self.synthesis.scale if self.synthesis and not self.degrading else 1
+        if shape is not None:
+            image = resized(image, (-(-shape[0] // scale), -(-shape[1] // scale)), self.spec)
+        if self.synthesis is None:
+            return image
+        floats = as_float(image, self.spec.value_range)
+        if not self.degrading:
+            accepted = self.synthesis.accept(floats)
+            return accepted if shape is None else centre(accepted, shape)
+        (seed,) = random_bits(1, self.seed, "degraded", entry.name).tolist()
+        return self.synthesis(floats[None], [seed])[0]
+
+    def as_float(self, images: Tensor) -> Tensor:
+        """What `prepared` gave, one image or a batch, as float32 in [-1, 1]; where it is small until then."""
+        return images if self.synthesis else as_float(images, self.spec.value_range)

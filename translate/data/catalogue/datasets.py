@@ -1,0 +1,230 @@
+"""Domains that have names: of public data sets, by their cards, and of those that plugins offer.
+
+Each set is made once in the cache folder, from a download or by a plugin, and then read like any other folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from translate.cache import cache_folder, made_once
+from translate.data.catalogue.cards import Card, cards
+from translate.data.domains import Part
+from translate.data.files.sources import Source, open_source
+from translate.errors import DataError, PluginError, TranslateError, did_you_mean
+from translate.formatting import format_bytes
+from translate.plugins import registry
+from translate.plugins.types import Dataset
+
+
+@dataclass(frozen=True)
+class CardDataset(Dataset):
+    """A data set that a card describes; the user is asked before it is downloaded."""
+
+    card: Card = field(kw_only=True)
+
+
+def card_of(dataset: Dataset) -> Card | None:
+    """The card of a data set that is downloaded; None for one that a plugin makes."""
+    return dataset.card if isinstance(dataset, CardDataset) else None
+
+
+def folder_of(dataset: Dataset) -> Path:
+    """Where a data set is kept, made or not."""
+    return cache_folder() / "datasets" / f"{dataset.name}-{dataset.version}"
+
+
+class Resolved(NamedTuple):
+    """The images a user's word stands for; part: which half of each, None for the whole."""
+
+    train: Source
+    held_out: Source | None
+    title: str
+    part: Part = None
+
+
+def resolve(text: str) -> Resolved:
+    """The images of a path or of a domain's name; an existing path wins. DataError, with near matches, if neither.
+
+    A set that has to be downloaded is, once the user at the terminal agrees; DataError without a terminal.
+    """
+    if not text:
+        raise DataError("An empty text is given for a folder; name one, or write . for the current folder.")
+    path = Path(os.path.expanduser(text))
+    if os.path.exists(path):  # Path's own methods raise errors for some texts
+        source = open_source(path)
+        return Resolved(source, None, source.title)
+    known = offered()
+    found = [
+        (dataset, domain)
+        for dataset in known.values()
+        for domain in dataset.domains
+        if text in (domain, f"{dataset.name}/{domain}")
+    ]
+    if len(found) > 1:
+        choices = " or ".join(f"{dataset.name}/{domain}" for dataset, domain in found)
+        raise DataError(f"{text!r} is offered by {len(found)} data sets; say {choices}.")
+    if not found and text in known:
+        domains = ", ".join(f"{text}/{domain}" for domain in known[text].domains)
+        raise DataError(f"{text!r} is a data set of several domains; name one of them: {domains}.")
+    if not found:
+        raise _unknown(text, path, known)
+    ((dataset, domain),) = found
+    if not folder_of(dataset).is_dir():
+        require_consent(dataset)
+    return _resolved(dataset, domain)
+
+
+def two_domains(text: str) -> tuple[str, str] | None:
+    """The words for `--a` and `--b` that `--data TEXT` stands for, if it names a data set; an existing path wins."""
+    dataset = None if os.path.exists(os.path.expanduser(text)) else offered().get(text)
+    if dataset is None:
+        return None
+    if len(dataset.domains) < 2:
+        raise DataError(f"The data set {text!r} has one domain, {dataset.domains[0]!r}; --data needs two.")
+    first, second = dataset.domains[:2]
+    return f"{text}/{first}", f"{text}/{second}"
+
+
+def prepared(dataset: Dataset) -> Path:
+    """The data set's folder, made if it is not there."""
+    return made_once(folder_of(dataset), partial(_prepare, dataset))
+
+
+def offered() -> dict[str, Dataset]:
+    """Every data set that a card or a plugin offers, by name. Raises PluginError if both offer one name."""
+    known = dict(registry.datasets())
+    for name, card in cards().items():
+        if name in known:
+            raise PluginError(f"A card and a plugin both offer the data set {name!r}; remove one of them.")
+        known[name] = from_card(card)
+    return {name: known[name] for name in sorted(known)}
+
+
+def from_card(card: Card) -> CardDataset:
+    """The data set that a card describes, downloaded when it is prepared."""
+    parts = tuple(domain.part for domain in card.domains.values())
+    return CardDataset(
+        card.name, tuple(card.domains), partial(_from_downloads, card), card.licence, card.about, card.version,
+        parts=parts if any(parts) else (), card=card,
+    )  # fmt: skip
+
+
+def describe(dataset: Dataset) -> str:
+    """What a user should know before a download: what it is, how large, its licence, whom to cite, where it goes.
+
+    The server is asked for a size that the card does not know; DataError if it cannot be reached.
+    """
+    card = card_of(dataset)
+    citation = card.citation.replace("\n", "\n           ") if card else ""
+    lines = [
+        f"{dataset.name}: {dataset.about}",
+        f"  size:    {size_of(dataset, ask=True)} to download",
+        f"  licence: {dataset.licence}",
+        f"  cite:    {citation}",
+        f"  from:    {card.homepage}" if card and card.homepage else "",
+        f"  to:      {folder_of(dataset)}",
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def size_of(dataset: Dataset, *, ask: bool = False) -> str:
+    """The size of the download for people; a dash if there is none. ask: the server, if the card does not know."""
+    from translate.data.catalogue.downloads import remote_size
+
+    if (card := card_of(dataset)) is None:
+        return "-"
+    sizes = [file.size or (remote_size(file) if ask and file.urls else None) for file in card.files]
+    if None in sizes:
+        return "unknown"
+    about = "about " if any(file.approximate_bytes for file in card.files) else ""
+    return about + format_bytes(sum(filter(None, sizes)))
+
+
+def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
+    """Say what is to be downloaded, and ask on the terminal whether to; `yes` has been said before.
+
+    Raises DataError if the answer is no, or if nobody can be asked.
+    """
+    card = card_of(dataset)
+    if card is None or card.by_hand:
+        return  # nothing is downloaded
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # processes of one run, which would all ask
+    if not yes and (several or not (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise DataError(
+            f"The data set {dataset.name!r} is not on this machine ({size_of(dataset)} to download, licence: "
+            f"{dataset.licence}). Run `translate data get {dataset.name} --yes` first."
+        )
+    print(describe(dataset), file=sys.stderr)
+    if not yes:
+        print("Download it now? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise DataError(f"The data set {dataset.name!r} was not downloaded.")
+
+
+def _resolved(dataset: Dataset, domain: str) -> Resolved:
+    folder = prepared(dataset)
+    part = dataset.parts[dataset.domains.index(domain)] if dataset.parts else None
+    inside = "" if part else domain
+    test = folder / "test" / inside
+    return Resolved(open_source(folder / "train" / inside), open_source(test) if test.is_dir() else None, domain, part)
+
+
+def _from_downloads(card: Card, folder: Path) -> None:
+    """Fetch a card's files and unpack them; files that were downloaded are removed after that."""
+    from translate.data.catalogue.downloads import download, remember, require_space
+    from translate.data.catalogue.unpacking import unpack
+
+    downloads = cache_folder() / "downloads" / card.name
+    missing = [file.name for file in card.files if not file.urls and not (downloads / file.name).exists()]
+    if missing:
+        downloads.mkdir(parents=True, exist_ok=True)
+        raise DataError(
+            f"{card.name} cannot be downloaded by a program. {card.by_hand} Put {' and '.join(missing)} into "
+            f"{downloads}, then run `translate data get {card.name}`."
+        )
+    to_come = sum(file.size or 0 for file in card.files if not (downloads / file.name).exists())
+    require_space(downloads, 2 * to_come, f"{card.name}, {format_bytes(to_come)} and its images,")
+    files = [download(file, downloads) for file in card.files]
+    try:
+        unpack(card, files, folder)
+    except DataError:
+        for file, path in zip(card.files, files, strict=True):
+            if file.urls and not file.has_checksum:  # what arrived may be anything: no use in keeping it
+                path.unlink()
+        raise
+    for file, path in zip(card.files, files, strict=True):
+        if not file.has_checksum:
+            remember(path)
+        if file.urls:
+            path.unlink()
+
+
+def _prepare(dataset: Dataset, folder: Path) -> None:
+    try:
+        dataset.prepare(folder)
+    except (TranslateError, OSError):
+        raise
+    except Exception as error:  # a stranger's function may raise anything
+        raise PluginError(
+            f"The data set {dataset.name!r} could not be made: {type(error).__name__}: {error}"
+        ) from error
+    for inside in ("train",) if dataset.parts else (f"train/{domain}" for domain in dataset.domains):
+        if not (folder / inside).is_dir():
+            raise PluginError(f"The data set {dataset.name!r} made no folder {inside}/, as it must.")
+
+
+def _unknown(text: str, path: Path, known: dict[str, Dataset]) -> DataError:
+    beside: list[str] = []
+    with suppress(OSError, ValueError):
+        beside = os.listdir(path.parent)
+    names = {domain for dataset in known.values() for domain in dataset.domains}
+    near = did_you_mean(path.name, [*beside, *names])
+    hint = near if near.startswith("Did") else f"Domains offered by name: {', '.join(sorted(names)) or 'none'}."
+    return DataError(f"{text!r} is no file or folder, and no domain that a card or a plugin offers. {hint}")

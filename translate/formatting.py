@@ -1,0 +1,24 @@
+"""Numbers and names for people, as messages have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def plural(number: int, noun: str) -> str:
+    """As in "1,200 images" and "1 image"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_few(names: Sequence[str], separator: str = ", ") -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - 3
+    return separator.join(names[:3]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def format_bytes(count: int) -> str:
+    """Bytes for people: 117 MB, 2.1 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.{0 if count >= 10 * size else 1}f} {unit}"
+    return f"{count} bytes"
