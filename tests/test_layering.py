@@ -24,7 +24,7 @@ ARCHITECTURES = (
 )
 ORDER = [
     {"errors", "version"},
-    {"atomic_files", "cache", "formatting", "players", "progress", "random_bits", "spec_parsing"},
+    {"atomic_files", "cache", "formatting", "players", "progress", "random_bits", "spec_parsing", "threads"},
     {"plugins"},
     {"device"},
     {"distributed"},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from translate.data.domains import BatchSpec, Spec
 from translate.errors import PluginError
-from translate.players import Player
+from translate.players import Discriminators, Player
 from translate.plugins import registry
 
 
@@ -109,6 +109,11 @@ class Model(nn.Module, Generic[C]):
         labels: (N,) int64, indices into the domain's classes; None where it has none.
         """
         return self.synthesize(self.styles(latents, labels))
+
+
+def discriminator_networks(model: Model[Any]) -> list[nn.Module]:
+    """The networks that discriminators own: they train the others, and translating does without them."""
+    return [network for player in model.players() if isinstance(player, Discriminators) for network in player.networks]
 
 
 def find_model(name: str) -> type[Model[Any]]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from translate.applying.translator import Translator, load, pad
 from translate.data.batches.preparing import InputReader
 from translate.data.catalogue.datasets import resolve
 from translate.data.domains import DomainSpec, Spec
-from translate.data.files.readers import decode
+from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry, Source, image_suffixes
 from translate.data.files.writers import SAVED_AS, fitting_suffix, save
 from translate.data.images import as_pixels, cut, is_side_by_side
@@ -35,12 +34,11 @@ from translate.distributed.group import Group, own_device
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 from translate.formatting import plural
 from translate.progress import progress_bar
+from translate.threads import prefetch
 
 Format = Literal["same", "png", "jpg", "webp", "tiff", "npy"]
 Side = Literal["auto", "left", "right", "whole"]
 WORKERS = min(8, os.cpu_count() or 1)
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -300,7 +298,7 @@ class _Reader:
     def __call__(self, job: _Job) -> _Picture:
         """Raises DataError if the file cannot be read or has other channels."""
         entry = job.entry
-        image = decode(entry.read(), entry.origin)
+        image = read_image(entry)
         height, width = image.shape[1:]
         halved = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
         image = self.as_input.prepared(cut(image, self.half if halved else None), entry)
@@ -321,24 +319,11 @@ class _Reader:
         return tuple(notes)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
-) -> Iterator[tuple[T, Future[R]]]:
-    """Each item with the future of function(item), in order; so many are under way or waiting at most."""
-    under_way: deque[tuple[T, Future[R]]] = deque()
-    for item in items:
-        under_way.append((item, pool.submit(function, item)))
-        if len(under_way) >= ahead:
-            yield under_way.popleft()
-    while under_way:
-        yield under_way.popleft()
-
-
 def _pictures(
     pool: ThreadPoolExecutor, reader: _Reader, jobs: list[_Job], tally: _Tally, ahead: int
 ) -> Iterator[_Picture]:
     """The decoded images, in order, without those that cannot be read."""
-    for job, future in _ahead(pool, reader, jobs, ahead):
+    for job, future in prefetch(pool, reader, jobs, ahead):
         try:
             picture = future.result()
         except DataError as error:
@@ -401,7 +386,7 @@ def _translate(
 
 def _write(pool: ThreadPoolExecutor, results: Iterable[tuple[_Job, Tensor]], tally: _Tally, ahead: int) -> None:
     """Encode and write, each file whole or not at all. Raises DataError if the disk is full."""
-    for (job, _), future in _ahead(pool, _write_one, results, ahead):
+    for (job, _), future in prefetch(pool, _write_one, results, ahead):
         try:
             future.result()
         except OSError as error:

@@ -24,8 +24,7 @@ from translate.atomic_files import write_atomically
 from translate.data.domains import Spec
 from translate.errors import CheckpointError, PluginError, UsageError
 from translate.formatting import first_few
-from translate.model import Model, find_model
-from translate.players import Discriminators
+from translate.model import Model, discriminator_networks, find_model
 from translate.plugins import registry
 from translate.version import DISTRIBUTION, __version__
 
@@ -203,8 +202,7 @@ def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mappi
 
 def _training_only(model: Model[Any]) -> Iterator[str]:
     """Prefixes, in the state, of the networks that discriminators own."""
-    judges = [player for player in model.players() if isinstance(player, Discriminators)]
-    owned = {id(network) for player in judges for network in player.networks}
+    owned = set(map(id, discriminator_networks(model)))
     for name, module in model.named_modules(remove_duplicate=False):
         if id(module) in owned:
             yield f"{name}."

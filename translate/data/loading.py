@@ -18,7 +18,7 @@ from translate.data.batches.preparing import Shape, half_of, stored_shape
 from translate.data.batches.store import Plan, available_memory, choose, fill
 from translate.data.domains import BatchSpec, Depth, DomainSpec, Paired, Unpaired
 from translate.data.files.readers import Opened, open_image, read_header
-from translate.data.files.sources import Entry, in_parallel
+from translate.data.files.sources import Entry
 from translate.data.images import common_channels
 from translate.data.layout.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions, suggested_range
@@ -27,6 +27,7 @@ from translate.device import keep_freed_memory
 from translate.errors import DataError, UsageError
 from translate.formatting import first_few, format_bytes, plural
 from translate.plugins.types import Header
+from translate.threads import in_parallel
 
 
 def open_training_data(

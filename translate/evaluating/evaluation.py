@@ -23,9 +23,8 @@ from translate.applying.sampler import Sampler
 from translate.applying.translator import Translator
 from translate.data.batches.preparing import InputReader
 from translate.data.domains import BatchSpec, Images, Labelled, Spec, Unpaired
-from translate.data.files.readers import decode
-from translate.data.files.sources import Entry, in_parallel
-from translate.data.images import cut
+from translate.data.files.readers import read_image
+from translate.data.files.sources import Entry
 from translate.data.layout.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
@@ -37,6 +36,7 @@ from translate.evaluating.paired import SSIM_WINDOW
 from translate.formatting import first_few
 from translate.model import Model
 from translate.progress import progress_bar
+from translate.threads import in_parallel
 
 FEATURES = "efficientnet"
 SAMPLES = 2048
@@ -249,9 +249,7 @@ class _Reader:
     def _read(self, entry: Entry) -> Tensor | str:
         """The image, (C, size, size) float32 in [-1, 1], or why it cannot be read."""
         try:
-            return self.as_input(
-                cut(decode(entry.read(), entry.origin), self.domain.part), entry, (self.size, self.size)
-            )
+            return self.as_input(read_image(entry, self.domain.part), entry, (self.size, self.size))
         except DataError as error:
             return str(error).removesuffix(".")
 

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from translate.data.files.readers import decode
+from translate.data.files.readers import read_image
 from translate.data.files.sources import open_source
 from translate.data.images import as_float, match_channels
 from translate.errors import DataError
@@ -60,8 +60,8 @@ def errors_by_name(images: str | Path, truths: str | Path) -> dict[str, float]:
     )
     errors = {}
     for name in sorted(found.keys() & wanted.keys()):
-        truth = decode(wanted[name].read(), wanted[name].origin)
-        image = match_channels(decode(found[name].read(), found[name].origin), len(truth), found[name].origin)
+        truth = read_image(wanted[name])
+        image = match_channels(read_image(found[name]), len(truth), found[name].origin)
         if image.shape != truth.shape:
             sizes = " and ".join(f"{picture.shape[2]} × {picture.shape[1]}" for picture in (image, truth))
             raise DataError(f"{found[name].origin} and {wanted[name].origin} differ in size: {sizes} pixels.")

@@ -25,8 +25,7 @@ from translate.data.batches.batches import TrainingData
 from translate.device import Precision, memory_format
 from translate.distributed.group import Group
 from translate.errors import CheckpointError, UsageError
-from translate.model import Model
-from translate.players import Discriminators
+from translate.model import Model, discriminator_networks
 from translate.random_bits import random_bits
 from translate.training.checkpoint import Checkpoint
 from translate.training.compile import wanted
@@ -196,9 +195,10 @@ class Trainer:
 
     def exported(self) -> dict[str, Tensor]:
         """What translating needs: the averages where there are any, live weights elsewhere, and no discriminator."""
-        judges = [p for p in self.model.players() if isinstance(p, Discriminators)]
         left_out = {
-            id(t) for p in judges for network in p.networks for t in network.state_dict(keep_vars=True).values()
+            id(tensor)
+            for network in discriminator_networks(self.model)
+            for tensor in network.state_dict(keep_vars=True).values()
         }
         with self.averages.applied(self.model):
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from os import cpu_count
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,15 +24,16 @@ from translate.data.batches.sampling import indices
 from translate.data.batches.store import Store
 from translate.data.batches.views import View, cut_out, cut_to_floats, views
 from translate.data.domains import BatchSpec, DomainSpec, Labelled, Spec
-from translate.data.files.readers import decode
+from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
-from translate.data.images import as_float, cut
+from translate.data.images import as_float
 from translate.data.layout.layouts import Domain, Layout
 from translate.data.options import DataOptions
 from translate.data.synthesis import Synthesis
 from translate.errors import DataError
 from translate.formatting import first_few
 from translate.random_bits import random_bits
+from translate.threads import prefetch
 
 T = TypeVar("T")
 
@@ -102,7 +103,11 @@ class TrainingData:
         self.augmentation = parse(options.augment)
         self._rank, self._ranks = share
         # Cutting out is quicker than handing over to a thread; what albumentations do is not.
-        self._ahead = _Ahead(self._on_host) if self.augmentation.has_host else None
+        self._pool: ThreadPoolExecutor | None = None
+        if self.augmentation.has_host:
+            self._pool = ThreadPoolExecutor(min(AHEAD, cpu_count() or 1), thread_name_prefix="translate-batches")
+        self._coming: Iterator[tuple[int, Future[list[Tensor]]]] = iter(())
+        self._next_step = -1  # the one that comes next out of `_coming`
         # Domains that see the same views of the same images, as one made from the other, are drawn once.
         seen = {(id(column.store), column.stream): column for column in columns}
         self._drawn = list(seen.values())
@@ -118,7 +123,7 @@ class TrainingData:
         if self.place == "disk":
             for column in self._drawn:
                 column.store.will_need([view.row for view in self._views(column, step + AHEAD)])
-        found = self._ahead(step) if self._ahead else self._on_host(step)
+        found = self._on_host(step) if self._pool is None else self._prefetched(self._pool, step)
         images = [
             self._as_float(self._to_device(pixels), column) for column, pixels in zip(self._drawn, found, strict=True)
         ]
@@ -134,8 +139,8 @@ class TrainingData:
 
     def close(self) -> None:
         """End the threads, if there are any."""
-        if self._ahead:
-            self._ahead.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def advice(self) -> str:
         """What would help where training waits for batches."""
@@ -176,6 +181,13 @@ class TrainingData:
         """A seed for each image of a step, for what is drawn beside its geometry."""
         options = self._options
         return self._mine(random_bits(options.batch, options.seed, "images", column.stream, step).tolist())
+
+    def _prefetched(self, pool: ThreadPoolExecutor, step: int) -> list[Tensor]:
+        """`_on_host` of a step, which threads have prepared if it follows the step before."""
+        if step != self._next_step:
+            self._coming = prefetch(pool, self._on_host, count(step), AHEAD + 1)
+        self._next_step = step + 1
+        return next(self._coming)[1].result()
 
     def _on_host(self, step: int) -> list[Tensor]:
         """The images of a step, (N, C, H, W) a domain: as they are stored, or floats in [-1, 1] if they stay here."""
@@ -274,7 +286,7 @@ class TrainingData:
         """One image as the model sees its domain, (C, H, W) float32 in [-1, 1]; what is drawn depends on its name."""
         options, made = self._options, column.synthesis is not None and not column.domain.real_held_out
         as_input = InputReader(column.spec, column.stored if made else None, options.seed)
-        image = cut(decode(entry.read(), entry.origin), column.domain.part)
+        image = read_image(entry, column.domain.part)
         if options.preprocess == "none":
             return as_input(image, entry, self.shape)
         shape = stored_shape((image.shape[1], image.shape[2]), options, options.size)
@@ -290,26 +302,3 @@ def fingerprint(entries: Sequence[Entry]) -> dict[str, Any]:
 def _as_unsigned(pixels: Tensor) -> Tensor:
     """16 bits under their own name."""
     return pixels.view(torch.uint16) if pixels.dtype == torch.int16 else pixels
-
-
-class _Ahead(Generic[T]):
-    """What a function makes of consecutive steps, made by threads before it is asked for."""
-
-    def __init__(self, make: Callable[[int], T]) -> None:
-        self._make = make
-        self._pool = ThreadPoolExecutor(min(AHEAD, cpu_count() or 1), thread_name_prefix="translate-batches")
-        self._waiting: deque[tuple[int, Future[T]]] = deque()
-
-    def __call__(self, step: int) -> T:
-        """What was made of a step. A step that is not the next one starts anew from there."""
-        if not self._waiting or self._waiting[0][0] != step:
-            for _, future in self._waiting:
-                future.cancel()
-            self._waiting.clear()
-        following = self._waiting[-1][0] + 1 if self._waiting else step
-        for each in range(following, step + AHEAD + 1):
-            self._waiting.append((each, self._pool.submit(self._make, each)))
-        return self._waiting.popleft()[1].result()
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)

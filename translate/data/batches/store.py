@@ -28,11 +28,12 @@ from translate.cache import cache_folder, made_once
 from translate.data.batches.preparing import Shape, as_domain, resized
 from translate.data.domains import DomainSpec
 from translate.data.files.readers import Opened, open_image
-from translate.data.files.sources import Entry, in_parallel
+from translate.data.files.sources import Entry
 from translate.data.images import cut
 from translate.errors import DataError
 from translate.formatting import format_bytes
 from translate.progress import progress_bar
+from translate.threads import in_parallel
 
 DTYPES = {8: torch.uint8, 16: torch.int16, 32: torch.float32}
 """What images of each depth are kept as: 16 bits as they are, under the name of a type that torch can index."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from translate.data.catalogue.cards import Card, CardDomain
 from translate.data.catalogue.downloads import progress, require_space
-from translate.data.files.sources import Entry, in_parallel, open_source
+from translate.data.files.sources import Entry, open_source
 from translate.errors import DataError
+from translate.threads import in_parallel
 
 if TYPE_CHECKING:
     import numpy as np

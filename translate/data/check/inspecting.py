@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from translate.data.domains import Labelled, Paired, Part, Unpaired
-from translate.data.files.readers import decode
-from translate.data.files.sources import Entry, in_parallel
+from translate.data.files.readers import read_image
+from translate.data.files.sources import Entry
 from translate.data.images import as_uint8, cut, resize
 from translate.data.layout.layouts import Domain, Layout, recognise
 from translate.data.options import DataOptions
 from translate.errors import DataError, UsageError
+from translate.threads import in_parallel
 
 LARGEST = {8: 255.0, 16: 65535.0}
 MODES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGB with alpha"}
@@ -167,7 +168,7 @@ def find(paths: Sequence[str]) -> Found:
 def thumbnail(entry: Entry, part: Part) -> Tensor | None:
     """uint8 (C, H, W) with at most 128 pixels a side, or None for a file that cannot be read."""
     try:
-        image = cut(decode(entry.read(), entry.origin), part)
+        image = read_image(entry, part)
     except DataError:
         return None
     image = image[:3] if len(image) > 4 else image
@@ -190,7 +191,7 @@ def _folder(paths: Sequence[str], domains: Sequence[Domain]) -> str:
 def _seen(entry: Entry, name: str, parts: Sequence[Part]) -> list[Seen] | str:
     """What is kept of each part of a file, or the reason why it cannot be read."""
     try:
-        image = decode(entry.read(), entry.origin)
+        image = read_image(entry)
     except DataError as error:
         return str(error).removeprefix(f"{entry.origin}: ")
     return [_measured(cut(image, part), name) for part in parts]

@@ -27,6 +27,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
+from translate.data.domains import Part
 from translate.data.files.sources import Entry
 from translate.data.images import MODES, from_array, from_pillow, upright
 from translate.errors import DataError
@@ -69,6 +70,11 @@ def decode(data: bytes, name: str) -> Tensor:
     DataError naming the file and the reason if it is empty, damaged or too large, or is of a kind that no reader reads.
     """
     return open_image(data, name).decode()
+
+
+def read_image(entry: Entry, part: Part = None) -> Tensor:
+    """The pixels of an image file, or of one half of it, as `decode` gives them. Raises DataError as `decode` does."""
+    return cut(decode(entry.read(), entry.origin), part)
 
 
 class Opened(NamedTuple):

@@ -21,12 +21,11 @@ import threading
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from translate.errors import DataError
 from translate.plugins import registry
@@ -52,8 +51,6 @@ _DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ": lzma.open,
 }
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,20 +171,6 @@ def file_entry(path: Path, name: str) -> Entry:
     """A file on disk under a name of its own; OSError if it is not there."""
     status = path.stat()
     return Entry(name, str(path), status.st_size, partial(_open_regular, path), status.st_mtime_ns)
-
-
-def in_parallel(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """The function of each item, in order, by as many threads as there are cores; the first error ends it at once."""
-    workers = os.cpu_count() or 1
-    few = max(1, min(16, len(items) // (4 * workers)))  # at a time, since handing one over costs as much as a header
-    parts = [items[i : i + few] for i in range(0, len(items), few)]
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            done = pool.map(lambda part: [function(item) for item in part], parts)
-            return [result for results in done for result in results]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def image_suffixes() -> frozenset[str]:

@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 from translate.data.catalogue.datasets import resolve, two_domains
 from translate.data.domains import Part
 from translate.data.files.readers import read_header
-from translate.data.files.sources import Entry, Source, image_suffixes, in_parallel, open_source
+from translate.data.files.sources import Entry, Source, image_suffixes, open_source
 from translate.data.images import is_side_by_side
 from translate.data.layout.pairs import HELD_OUT, Listed, is_list, lists_inside, read_list, read_list_inside
 from translate.errors import DataError
 from translate.formatting import first_few, plural
 from translate.plugins.types import Header
+from translate.threads import in_parallel
 
 _SPLIT = re.compile(r"(train|test|val|valid|validation)(?:[ _-]?(a|b))?", re.IGNORECASE)
 _KNOWN_LAYOUTS = (
