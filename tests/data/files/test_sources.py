@@ -11,6 +11,7 @@ from translate.data.files import sources
 from translate.data.files.readers import read_header
 from translate.data.files.sources import open_source
 from translate.errors import DataError
+from translate.threads import in_parallel
 
 
 def zipped(folder: Path, path: Path) -> Path:
@@ -253,7 +254,7 @@ def test_reading_from_several_threads_gives_the_right_bytes(draw, tmp_path):
     folder = draw("x", 40)
     for archive in (zipped(folder, tmp_path / "x.zip"), tarred(folder, tmp_path / "x.tar", "w")):
         entries = open_source(archive).entries
-        assert sources.in_parallel(lambda entry: entry.read(), entries) == list(contents(folder).values())
+        assert in_parallel(lambda entry: entry.read(), entries) == list(contents(folder).values())
 
 
 def test_half_an_archive_is_called_incomplete(draw, tmp_path):

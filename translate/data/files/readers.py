@@ -29,7 +29,7 @@ from torch import Tensor
 
 from translate.data.domains import Part
 from translate.data.files.sources import Entry
-from translate.data.images import MODES, from_array, from_pillow, upright
+from translate.data.images import MODES, cut, from_array, from_pillow, upright
 from translate.errors import DataError
 from translate.plugins import registry
 from translate.plugins.types import Header, Reader
