@@ -13,14 +13,14 @@ from typing import cast
 
 import torch
 
-from translate.data.batches.batches import Column, TrainingData
 from translate.data.batches.preparing import Shape, half_of, stored_shape
 from translate.data.batches.store import Plan, available_memory, choose, fill
+from translate.data.batches.training_data import DomainImages, TrainingData
 from translate.data.domains import BatchSpec, Depth, DomainSpec, Paired, Unpaired
 from translate.data.files.readers import Opened, open_image, read_header
 from translate.data.files.sources import Entry
 from translate.data.images import common_channels
-from translate.data.layout.layouts import Domain, Layout, recognise
+from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions, suggested_range
 from translate.data.synthesis import parse as parse_synthesis
 from translate.device import keep_freed_memory
@@ -40,10 +40,10 @@ def open_training_data(
     too few for a batch, mostly unreadable, of irreconcilable channels, or too many for the place they should be in.
     """
     keep_freed_memory()
-    layout = recognise(needs, options)
+    layout = detect_layout(needs, options)
     _check_words(layout, options)
     notes = list(layout.notes)
-    plans: list[tuple[Plan, list[Domain]]] = []
+    plans: list[tuple[Plan, list[DomainFiles]]] = []
     for domains in _sharing_files(layout.domains):
         like = plans[0][0].shapes[0] if plans and isinstance(needs, Paired) else None
         plans.append((_plan(domains, options, notes, like), domains))
@@ -61,22 +61,24 @@ def open_training_data(
 def _columns(
     needs: BatchSpec,
     options: DataOptions,
-    plans: Sequence[tuple[Plan, list[Domain]]],
+    plans: Sequence[tuple[Plan, list[DomainFiles]]],
     place: str,
     device: torch.device,
     notes: list[str],
-) -> dict[str, Column]:
+) -> dict[str, DomainImages]:
     """The domains that have images of their own, decoded, without the files that fail; pairs fail together."""
-    columns: dict[str, Column] = {}
+    columns: dict[str, DomainImages] = {}
     failures: dict[str, set[int]] = {}
     for plan, domains in plans:
         filled = fill(plan, place, device)
         _check_failures(domains[0].location, len(plan.entries), filled.failures, notes)
         for i, domain in enumerate(domains):
             spec = _with_range(plan.specs[i], filled.extremes[i], options, notes)
-            stream = domain.name if isinstance(needs, Unpaired) else ""
+            shuffle_key = domain.name if isinstance(needs, Unpaired) else ""
             labels = torch.tensor([domain.label(entry) for entry in plan.entries])
-            columns[domain.name] = Column(domain, spec, spec, filled.stores[i], domain.train, labels, stream, None)
+            columns[domain.name] = DomainImages(
+                domain, spec, spec, filled.stores[i], domain.train, labels, shuffle_key, None
+            )
             failures[domain.name] = set(filled.failures)
     if isinstance(needs, Paired):
         failures = dict.fromkeys(failures, set().union(*failures.values()))
@@ -90,9 +92,9 @@ def _check_words(layout: Layout, options: DataOptions) -> None:
         raise UsageError(f"--labels {name!r} is no domain of this model; it has {', '.join(names)}.")
 
 
-def _sharing_files(domains: Sequence[Domain]) -> list[list[Domain]]:
+def _sharing_files(domains: Sequence[DomainFiles]) -> list[list[DomainFiles]]:
     """The domains that have images of their own, those of the same side-by-side files together: each is read once."""
-    groups: list[list[Domain]] = []
+    groups: list[list[DomainFiles]] = []
     for domain in domains:
         if domain.synthesis:
             continue
@@ -103,7 +105,9 @@ def _sharing_files(domains: Sequence[Domain]) -> list[list[Domain]]:
     return groups
 
 
-def _plan(domains: Sequence[Domain], options: DataOptions, notes: list[str], like: tuple[Shape, ...] | None) -> Plan:
+def _plan(
+    domains: Sequence[DomainFiles], options: DataOptions, notes: list[str], like: tuple[Shape, ...] | None
+) -> Plan:
     """What is to be kept of the files that some domains share, by the headers of the files.
 
     like: the sizes of the partners' images, which these are kept in as well, so that pairs share their geometry.
@@ -144,7 +148,7 @@ def _scan(entries: Sequence[Entry]) -> tuple[list[Header | None], dict[int, Open
     return headers, opened, failures
 
 
-def _spec(domain: Domain, headers: Sequence[Header | None], options: DataOptions) -> DomainSpec:
+def _spec(domain: DomainFiles, headers: Sequence[Header | None], options: DataOptions) -> DomainSpec:
     """What the model is told of a domain, but for the range of its values."""
     found = [header for header in headers if header]
     return DomainSpec(
@@ -201,7 +205,7 @@ def _with_range(spec: DomainSpec, extremes: tuple[float, float], options: DataOp
     return spec.model_copy(update={"value_range": (0.0, 65535.0)})
 
 
-def _synthesised(domain: Domain, columns: Mapping[str, Column], needs: BatchSpec) -> Column:
+def _synthesised(domain: DomainFiles, columns: Mapping[str, DomainImages], needs: BatchSpec) -> DomainImages:
     """The column of a domain that is made from another one, as they are drawn."""
     synthesis = parse_synthesis(domain.synthesis)
     assert synthesis is not None  # the layout has parsed it
@@ -215,11 +219,11 @@ def _synthesised(domain: Domain, columns: Mapping[str, Column], needs: BatchSpec
             "synthesis": synthesis.text,
         }
     )
-    stream = base.stream if isinstance(needs, Paired) else domain.name
-    return replace(base, domain=domain, spec=spec, stream=stream, synthesis=synthesis)
+    shuffle_key = base.shuffle_key if isinstance(needs, Paired) else domain.name
+    return replace(base, domain=domain, spec=spec, shuffle_key=shuffle_key, synthesis=synthesis)
 
 
-def _without(column: Column, rows: set[int], options: DataOptions) -> Column:
+def _without(column: DomainImages, rows: set[int], options: DataOptions) -> DomainImages:
     """The column without the files that cannot be read, or whose partners cannot."""
     kept = [row for row in range(len(column.entries)) if row not in rows]
     if len(kept) < options.batch:
@@ -228,7 +232,7 @@ def _without(column: Column, rows: set[int], options: DataOptions) -> Column:
     return replace(column, store=column.store.select(kept), entries=entries, labels=column.labels[kept])
 
 
-def _check_shapes(columns: Sequence[Column], data: TrainingData, options: DataOptions) -> None:
+def _check_shapes(columns: Sequence[DomainImages], data: TrainingData, options: DataOptions) -> None:
     """Raises DataError for whole images of several sizes, UsageError for a quarter turn of what is not square."""
     sizes = sorted({column.store.shape(row)[::-1] for column in columns for row in range(len(column.store))})
     if options.preprocess == "none" and len(sizes) > 1:
@@ -261,7 +265,7 @@ def _check_failures(location: str, count: int, failed: dict[int, str], notes: li
     notes.append(f"Left out {len(failed):,} of {count:,} images in {location} that cannot be read: {named}.")
 
 
-def _too_few(domain: Domain, count: int, batch: int) -> DataError:
+def _too_few(domain: DomainFiles, count: int, batch: int) -> DataError:
     left_out = f" that can be used ({len(domain.train)} were found)" if count < len(domain.train) else ""
     return DataError(
         f"{domain.location} has {plural(count, 'image')}{left_out} but --batch {batch} needs at least {batch}; "

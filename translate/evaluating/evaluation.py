@@ -25,7 +25,7 @@ from translate.data.batches.preparing import InputReader
 from translate.data.domains import BatchSpec, Images, Labelled, Spec, Unpaired
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
-from translate.data.layout.layouts import Domain, Layout, recognise
+from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
 from translate.device import resolve_device
@@ -168,7 +168,7 @@ def _layout(network: Model[Any], model: str | Path, flags: dict[str, Any]) -> La
         needed = "--a and --b, or --data" if two else "--images"
         raise UsageError(f"{model} is no run whose own held-out images could be used: give {needed}.")
     options = DataOptions(**given) if given else DataOptions.of_run(run)
-    layout = recognise(_needs(network), options)
+    layout = detect_layout(_needs(network), options)
     if not given and two and not all(domain.held_out for domain in layout.domains):
         raise DataError(f"The run {model} has no held-out images of both domains: give --a and --b, or --data.")
     for domain in layout.domains:
@@ -202,7 +202,7 @@ def _judge(spec: str | None, needed: bool, notes: list[str]) -> tuple[str | None
         return None, None
 
 
-def _files(domain: Domain) -> tuple[Entry, ...]:
+def _files(domain: DomainFiles) -> tuple[Entry, ...]:
     """The held-out images of a domain where there are any, otherwise all."""
     return domain.held_out or domain.train
 
@@ -210,7 +210,7 @@ def _files(domain: Domain) -> tuple[Entry, ...]:
 class _Reader:
     """Reads images of one domain as the model sees them, resized to squares; notes those that cannot be read."""
 
-    def __init__(self, domain: Domain, spec: Spec, size: int, group: Group, seed: int = 0) -> None:
+    def __init__(self, domain: DomainFiles, spec: Spec, size: int, group: Group, seed: int = 0) -> None:
         made = parse(domain.synthesis) if domain.synthesis and not domain.real_held_out else None
         own = spec[domain.name].model_copy(update={"synthesis": domain.synthesis or spec[domain.name].synthesis})
         self.domain = domain
@@ -292,7 +292,7 @@ def _translate(
         notes += [*inputs.left_out(), *targets.left_out()]
 
 
-def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[tuple[str, ...], Entry]:
+def _partners(source: DomainFiles, target: DomainFiles, notes: list[str]) -> dict[tuple[str, ...], Entry]:
     """The true translations of the source's images, by name without extension; none if most images have none."""
     truths = {entry.key: entry for entry in _files(target)}
     stems = [entry.key for entry in _files(source)]
@@ -307,7 +307,7 @@ def _partners(source: Domain, target: Domain, notes: list[str]) -> dict[tuple[st
 
 
 def _sample(
-    sampler: Sampler, domain: Domain, n: int, seed: int, measuring: Measuring, notes: list[str], group: Group
+    sampler: Sampler, domain: DomainFiles, n: int, seed: int, measuring: Measuring, notes: list[str], group: Group
 ) -> None:
     """Measure every real image, and then n images of the model, in the same proportion of classes."""
     if not domain.held_out:

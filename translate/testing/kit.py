@@ -30,7 +30,7 @@ from translate.applying.sampler import Sampler, in_turn
 from translate.applying.translator import Translator
 from translate.benchmarking.plain import PlainLoop
 from translate.data import images as pictures
-from translate.data.batches.batches import TrainingData
+from translate.data.batches.training_data import TrainingData
 from translate.data.domains import Labelled, Paired, Unpaired
 from translate.data.files import writers
 from translate.data.loading import open_training_data

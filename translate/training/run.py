@@ -31,7 +31,7 @@ from translate.applying.sampler import Sampler, sheet
 from translate.applying.translator import Translator
 from translate.atomic_files import TEMPORARY, explain_os_error, write_atomically
 from translate.data import images as pictures
-from translate.data.batches.batches import TrainingData
+from translate.data.batches.training_data import TrainingData
 from translate.data.files import writers
 from translate.data.loading import open_training_data
 from translate.data.options import read_toml

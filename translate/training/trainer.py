@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from translate.applying.model_file import stride_of
-from translate.data.batches.batches import TrainingData
+from translate.data.batches.training_data import TrainingData
 from translate.device import Precision, memory_format
 from translate.distributed.group import Group
 from translate.errors import CheckpointError, UsageError

@@ -16,7 +16,7 @@ from translate.data.catalogue import cards, datasets, downloads
 from translate.data.catalogue.datasets import offered, prepared, resolve, two_domains
 from translate.data.domains import Paired, Unpaired
 from translate.data.files import sources
-from translate.data.layout.layouts import recognise
+from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, PluginError
 from translate.plugins import registry
@@ -78,7 +78,7 @@ def test_a_domain_is_found_by_name_and_made_once(by_plugins):
 
 
 def test_a_data_set_stands_for_its_domains_in_their_order(by_plugins):
-    layout = recognise(Unpaired(), DataOptions(data="glyphs"))
+    layout = detect_layout(Unpaired(), DataOptions(data="glyphs"))
     assert [domain.title for domain in layout.domains] == ["serif", "sans"]
     assert layout.paired_held_out
 
@@ -184,7 +184,7 @@ def test_a_cache_that_cannot_be_written_is_named(by_plugins, tmp_path, monkeypat
 @pytest.mark.parametrize(("name", "pack"), [("stripes.zip", zipped), ("stripes.tar.gz", tarred)])
 def test_a_cards_domains_are_downloaded_once_and_nothing_else_is_unpacked(server, tmp_path, name, pack):
     served(server, tmp_path, pack({**PAIRS, "stripes/README": b"hello", "stripes/trainC/0.png": encoded()}), name)
-    layout = recognise(Unpaired(), DataOptions(a="broad", b="fine"))
+    layout = detect_layout(Unpaired(), DataOptions(a="broad", b="fine"))
     assert [(domain.title, len(domain.train), len(domain.held_out)) for domain in layout.domains] == [
         ("broad", 3, 3),
         ("fine", 3, 3),
@@ -435,7 +435,7 @@ def test_the_card_of_the_facades_fits_real_ones(server, tmp_path, real_data):
     photos, labels = resolve("facades/photos"), resolve("labels")
     assert names(photos.train) == names(labels.held_out) == [image.name for image in images]
     assert (photos.part, labels.part) == ("left", "right")
-    layout = recognise(Paired(), DataOptions(data="facades"))
+    layout = detect_layout(Paired(), DataOptions(data="facades"))
     assert [(domain.title, domain.part, len(domain.train)) for domain in layout.domains] == [
         ("photos", "left", 3),
         ("labels", "right", 3),

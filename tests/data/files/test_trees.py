@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.sources import open_source
-from translate.data.layout.layouts import recognise
+from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import TranslateError
 
@@ -99,7 +99,7 @@ def test_any_tree_is_a_layout_or_an_error_and_stays_as_it_is(tree, folders, link
     with made(tree, folders, links) as root:
         before = snapshot(root)
         for more in ({}, {"holdout": "20%"}):
-            layout, error = attempt(lambda more=more: recognise(needs, flags(needs, root, **more)))
+            layout, error = attempt(lambda more=more: detect_layout(needs, flags(needs, root, **more)))
             assert layout or error
             for domain in layout.domains if layout else ():
                 assert domain.train
@@ -111,7 +111,7 @@ def test_any_tree_is_a_layout_or_an_error_and_stays_as_it_is(tree, folders, link
 @given(trees, needs)
 def test_every_image_is_in_a_domain_or_named_in_a_note(tree, needs):
     with made(tree) as root:
-        layout, _ = attempt(lambda: recognise(needs, flags(needs, root)))
+        layout, _ = attempt(lambda: detect_layout(needs, flags(needs, root)))
         if layout is None:
             return
         used = {entry.origin for domain in layout.domains for entry in (*domain.train, *domain.held_out)}
@@ -170,7 +170,7 @@ def test_any_bytes_are_an_archive_or_an_error(noise, name, data):
         path.write_bytes(start[:at] + noise + start[at + data.draw(st.integers(0, len(noise))) :])
 
         def read():
-            layout = recognise(Unpaired(), DataOptions(data=str(path)))
+            layout = detect_layout(Unpaired(), DataOptions(data=str(path)))
             return [entry.read() for domain in layout.domains for entry in domain.train]
 
         found, error = attempt(read)

@@ -3,13 +3,13 @@ import zipfile
 import pytest
 
 from translate.data.domains import Paired, Unpaired
-from translate.data.layout.layouts import recognise
+from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError
 
 
 def find(needs, data, **options):
-    return recognise(needs, DataOptions(data=str(data), **options))
+    return detect_layout(needs, DataOptions(data=str(data), **options))
 
 
 def pairs(layout, split="train"):
@@ -163,4 +163,4 @@ def test_a_list_given_as_one_domain_is_refused(listed):
     with pytest.raises(
         DataError, match=r"neither an image nor an archive, by its name; a list of pairs is given as --da"
     ):
-        recognise(Unpaired(), DataOptions(a=path, b=path))
+        detect_layout(Unpaired(), DataOptions(a=path, b=path))

@@ -30,15 +30,21 @@ class View(NamedTuple):
 
 
 def views(
-    seed: int, stream: str, step: int, store: Store, rows: Sequence[int], size: tuple[int, int], hot: Mapping[str, Any]
+    seed: int,
+    shuffle_key: str,
+    step: int,
+    store: Store,
+    rows: Sequence[int],
+    size: tuple[int, int],
+    hot: Mapping[str, Any],
 ) -> list[View]:
     """What is seen of each of the images of one step.
 
     size: height and width of what the model sees. hot: the words of `--augment` that are done here, with their
     arguments: without "crop" or "zoom" the window is the centre.
     """
-    bits = random_bits(3 * len(rows), seed, "geometry", stream, step).reshape(-1, 3).tolist()
-    more = random_bits(3 * len(rows), seed, "turns", stream, step).reshape(-1, 3).tolist()
+    bits = random_bits(3 * len(rows), seed, "geometry", shuffle_key, step).reshape(-1, 3).tolist()
+    more = random_bits(3 * len(rows), seed, "turns", shuffle_key, step).reshape(-1, 3).tolist()
     found = []
     for row, (top, left, flip), (scale, vertical, quarter) in zip(rows, bits, more, strict=True):
         shape = store.shape(row)

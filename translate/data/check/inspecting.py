@@ -21,7 +21,7 @@ from translate.data.domains import Labelled, Paired, Part, Unpaired
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import as_uint8, cut, resize
-from translate.data.layout.layouts import Domain, Layout, recognise
+from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, UsageError
 from translate.threads import in_parallel
@@ -65,7 +65,7 @@ class Seen(NamedTuple):
 class Split:
     """One domain's training files, or its held-out ones, and what was seen in those that can be read."""
 
-    domain: Domain
+    domain: DomainFiles
     held_out: bool
     entries: Sequence[Entry]
     images: list[Seen] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Found:
     paths: tuple[str, ...]
     options: DataOptions
     layout: Layout
-    pairs: tuple[Domain, ...]
+    pairs: tuple[DomainFiles, ...]
     refused: str
     folder: str
 
@@ -141,21 +141,21 @@ def find(paths: Sequence[str]) -> Found:
         raise UsageError(f"{len(paths)} PATHs are given; give one, or two that hold one domain each.")
     given = {"data": paths[0]} if len(paths) == 1 else dict(zip("ab", paths, strict=True))
     options = DataOptions.model_validate(given)
-    pairs: tuple[Domain, ...] = ()
+    pairs: tuple[DomainFiles, ...] = ()
     refused = ""
     try:
-        layout = recognise(Unpaired(), options)
+        layout = detect_layout(Unpaired(), options)
     except DataError as error:
         if len(paths) == 2:
             raise
         refused, options = str(error), DataOptions.model_validate({"images": paths[0]})
         try:
-            layout = recognise(Labelled(optional=True), options)
+            layout = detect_layout(Labelled(optional=True), options)
         except DataError:
             raise error from None  # what is wrong with a list or a data set, of which one domain is no part
     else:
         try:
-            pairs = recognise(Paired(), options).domains
+            pairs = detect_layout(Paired(), options).domains
         except DataError as error:
             refused = str(error)
     if any(domain.synthesis for domain in layout.domains):
@@ -181,7 +181,7 @@ def thumbnail(entry: Entry, part: Part) -> Tensor | None:
     return resize(image, height, width)
 
 
-def _folder(paths: Sequence[str], domains: Sequence[Domain]) -> str:
+def _folder(paths: Sequence[str], domains: Sequence[DomainFiles]) -> str:
     """The folder, or archive, that holds all files and the paths that are folders."""
     entries = [entry for domain in domains for entry in (*domain.train, *domain.held_out)]
     places = {os.path.dirname(os.path.abspath(entry.origin)) for entry in entries}

@@ -7,13 +7,13 @@ from translate.data.catalogue.datasets import Resolved
 from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.sources import open_source
 from translate.data.layout import sides as found_sides
-from translate.data.layout.layouts import recognise
+from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, UsageError
 
 
 def find(needs, **options):
-    return recognise(needs, DataOptions(**options))
+    return detect_layout(needs, DataOptions(**options))
 
 
 def names(entries):

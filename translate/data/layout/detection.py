@@ -32,7 +32,7 @@ from translate.formatting import first_few, plural
 
 
 @dataclass(frozen=True)
-class Domain:
+class DomainFiles:
     """The files of one domain.
 
     name: the letter or word of the model's declaration.
@@ -69,7 +69,7 @@ class Layout:
     notes: sentences for the user.
     """
 
-    domains: tuple[Domain, ...]
+    domains: tuple[DomainFiles, ...]
     paired_held_out: bool
     notes: tuple[str, ...]
 
@@ -81,7 +81,7 @@ class _Made(NamedTuple):
     text: str
 
 
-def recognise(needs: BatchSpec, options: DataOptions) -> Layout:
+def detect_layout(needs: BatchSpec, options: DataOptions) -> Layout:
     """The files of every domain that a model needs.
 
     Raises UsageError for flags that contradict each other, DataError for images that are missing or fit no layout.
@@ -181,15 +181,15 @@ def _name(side: Side) -> str:
     return f"the {side.part} half" if side.part else side.title
 
 
-def _domain(name: str, side: Side) -> Domain:
+def _domain(name: str, side: Side) -> DomainFiles:
     held_out = side.held_out.entries if side.held_out else ()
-    return Domain(name, side.title, side.train.location, side.train.entries, held_out, side.part)
+    return DomainFiles(name, side.title, side.train.location, side.train.entries, held_out, side.part)
 
 
 # What the domains become ----------------------------------------------------------------------------------------------
 
 
-def _with_classes(domain: Domain, optional: bool, notes: list[str]) -> Domain:
+def _with_classes(domain: DomainFiles, optional: bool, notes: list[str]) -> DomainFiles:
     """The domain with the classes of its sub-folders; images that belong to none are left out."""
     classes = tuple(sorted({entry.name.partition("/")[0] for entry in domain.train if "/" in entry.name}))
     if not classes and optional:
@@ -213,8 +213,8 @@ def _with_classes(domain: Domain, optional: bool, notes: list[str]) -> Domain:
 
 
 def _with_synthesised(
-    source: Domain, needs: BatchSpec, options: DataOptions, made: _Made, notes: list[str]
-) -> list[Domain]:
+    source: DomainFiles, needs: BatchSpec, options: DataOptions, made: _Made, notes: list[str]
+) -> list[DomainFiles]:
     """Both domains; real images of the one that is made may be held out, and for pairs need partners."""
     domain = replace(source, name=needs.names[made.place], title=made.text, synthesis=made.text)
     test, flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[made.place]
@@ -230,7 +230,7 @@ def _with_synthesised(
 # Held out -------------------------------------------------------------------------------------------------------------
 
 
-def _hold_out(domains: list[Domain], options: DataOptions, notes: list[str]) -> list[Domain]:
+def _hold_out(domains: list[DomainFiles], options: DataOptions, notes: list[str]) -> list[DomainFiles]:
     """The domains, with the share of --holdout taken from those that have no held-out images."""
     if options.holdout is None:
         return domains
@@ -270,7 +270,7 @@ def _divided(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...
 # What corresponds -----------------------------------------------------------------------------------------------------
 
 
-def _matched_train(domains: list[Domain], notes: list[str]) -> list[Domain]:
+def _matched_train(domains: list[DomainFiles], notes: list[str]) -> list[DomainFiles]:
     """The domains of a model that needs pairs, their training images in the same order."""
     a, b = domains
     if bool(a.held_out) != bool(b.held_out):
@@ -282,7 +282,7 @@ def _matched_train(domains: list[Domain], notes: list[str]) -> list[Domain]:
     return [a, b]
 
 
-def _matched_held_out(domains: list[Domain], paired: bool, notes: list[str]) -> tuple[list[Domain], bool]:
+def _matched_held_out(domains: list[DomainFiles], paired: bool, notes: list[str]) -> tuple[list[DomainFiles], bool]:
     """The domains, and whether their held-out images correspond: where they must, or happen to."""
     a, b = domains
     if a.train is b.train and a.held_out is b.held_out:

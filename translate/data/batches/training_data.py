@@ -27,7 +27,7 @@ from translate.data.domains import BatchSpec, DomainSpec, Labelled, Spec
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import as_float
-from translate.data.layout.layouts import Domain, Layout
+from translate.data.layout.detection import DomainFiles, Layout
 from translate.data.options import DataOptions
 from translate.data.synthesis import Synthesis
 from translate.errors import DataError
@@ -42,21 +42,21 @@ AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Column:
+class DomainImages:
     """One domain, ready to be drawn from.
 
     spec: of the domain as the model sees it. store, stored: the decoded images and their domain, which is another one
     for a synthesised domain. entries: the file of each row. labels: int64 (N,) on the CPU; zeros without classes.
-    stream: domains of one stream share order and geometry.
+    shuffle_key: domains of one shuffle_key share order and geometry.
     """
 
-    domain: Domain
+    domain: DomainFiles
     spec: DomainSpec
     stored: DomainSpec
     store: Store
     entries: tuple[Entry, ...]
     labels: Tensor
-    stream: str
+    shuffle_key: str
     synthesis: Synthesis | None
 
 
@@ -81,7 +81,7 @@ class TrainingData:
         needs: BatchSpec,
         options: DataOptions,
         layout: Layout,
-        columns: Sequence[Column],
+        columns: Sequence[DomainImages],
         device: torch.device,
         place: str,
         share: tuple[int, int] = (0, 1),
@@ -109,9 +109,9 @@ class TrainingData:
         self._coming: Iterator[tuple[int, Future[list[Tensor]]]] = iter(())
         self._next_step = -1  # the one that comes next out of `_coming`
         # Domains that see the same views of the same images, as one made from the other, are drawn once.
-        seen = {(id(column.store), column.stream): column for column in columns}
+        seen = {(id(column.store), column.shuffle_key): column for column in columns}
         self._drawn = list(seen.values())
-        self._from = [list(seen).index((id(column.store), column.stream)) for column in columns]
+        self._from = [list(seen).index((id(column.store), column.shuffle_key)) for column in columns]
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def batch(self, step: int) -> Any:
@@ -167,20 +167,20 @@ class TrainingData:
         count = len(drawn) // self._ranks
         return drawn[self._rank * count : (self._rank + 1) * count]
 
-    def _rows(self, column: Column, step: int) -> list[int]:
+    def _rows(self, column: DomainImages, step: int) -> list[int]:
         """The images of a step, this rank's share of them."""
         options = self._options
-        return self._mine(indices(options.seed, column.stream, step, options.batch, len(column.store)))
+        return self._mine(indices(options.seed, column.shuffle_key, step, options.batch, len(column.store)))
 
-    def _views(self, column: Column, step: int) -> list[View]:
-        options, stream = self._options, column.stream
-        rows = indices(options.seed, stream, step, options.batch, len(column.store))
-        return self._mine(views(options.seed, stream, step, column.store, rows, self.shape, self.augmentation.hot))
+    def _views(self, column: DomainImages, step: int) -> list[View]:
+        options, shuffle_key = self._options, column.shuffle_key
+        rows = indices(options.seed, shuffle_key, step, options.batch, len(column.store))
+        return self._mine(views(options.seed, shuffle_key, step, column.store, rows, self.shape, self.augmentation.hot))
 
-    def _seeds(self, column: Column, step: int) -> list[int]:
+    def _seeds(self, column: DomainImages, step: int) -> list[int]:
         """A seed for each image of a step, for what is drawn beside its geometry."""
         options = self._options
-        return self._mine(random_bits(options.batch, options.seed, "images", column.stream, step).tolist())
+        return self._mine(random_bits(options.batch, options.seed, "images", column.shuffle_key, step).tolist())
 
     def _prefetched(self, pool: ThreadPoolExecutor, step: int) -> list[Tensor]:
         """`_on_host` of a step, which threads have prepared if it follows the step before."""
@@ -203,16 +203,16 @@ class TrainingData:
             pixels = [each if each.is_cuda else each.pin_memory() for each in pixels]
         return pixels
 
-    def _as_float(self, pixels: Tensor, column: Column) -> Tensor:
+    def _as_float(self, pixels: Tensor, column: DomainImages) -> Tensor:
         """Float32 in [-1, 1] of what `_on_host` gives."""
         stays = pixels.dtype == torch.float32 and column.stored.bit_depth == 8
         return pixels if stays else as_float(_as_unsigned(pixels), column.stored.value_range)
 
     def _groups(self) -> Iterator[list[int]]:
         """The drawn columns that correspond, together."""
-        streams = [column.stream for column in self._drawn]
-        for stream in dict.fromkeys(streams):
-            yield [i for i, each in enumerate(streams) if each == stream]
+        streams = [column.shuffle_key for column in self._drawn]
+        for shuffle_key in dict.fromkeys(streams):
+            yield [i for i, each in enumerate(streams) if each == shuffle_key]
 
     def _augmented_on_host(self, pixels: list[Tensor], step: int) -> list[Tensor]:
         pixels = [each.cpu() for each in pixels]
@@ -230,7 +230,7 @@ class TrainingData:
         for group in self._groups():
             column = self._drawn[group[0]]
             kinds = [self._drawn[i].stored.kind for i in group]
-            (seed,) = random_bits(1, self._options.seed, "augment", column.stream, step, self._rank).tolist()
+            (seed,) = random_bits(1, self._options.seed, "augment", column.shuffle_key, step, self._rank).tolist()
             augmented = self.augmentation.on_device([images[i] for i in group], kinds, seed)
             for i, batch in zip(group, augmented, strict=True):
                 done[i] = batch
@@ -282,7 +282,7 @@ class TrainingData:
         for i in [*first, *sorted(set(range(count)) - set(first))]:
             yield tuple(entries[i * len(entries) // count] for entries in files)
 
-    def _held_out_image(self, column: Column, entry: Entry) -> Tensor:
+    def _held_out_image(self, column: DomainImages, entry: Entry) -> Tensor:
         """One image as the model sees its domain, (C, H, W) float32 in [-1, 1]; what is drawn depends on its name."""
         options, made = self._options, column.synthesis is not None and not column.domain.real_held_out
         as_input = InputReader(column.spec, column.stored if made else None, options.seed)
