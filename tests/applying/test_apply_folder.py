@@ -136,7 +136,7 @@ def test_two_inputs_never_share_an_output(model_file, source, out):
     second = draw(source / "x.png", seed=2)
     result = apply(model_file("invert"), source, out, format="png", **EXACT)
     assert result.written == 1
-    assert result.failed == {"x.png": "its translation would have the name of x.jpg's, x.png"}
+    assert result.failed == {"x.png": "its translation would have the same name as that of x.jpg: x.png"}
     assert not torch.equal(read(out / "x.png"), 255 - second)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
-from translate.applying.sampler import Sampler, sheet
+from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.samples import sample
 from translate.data.files.readers import decode
 from translate.data.images import as_uint8, grid
@@ -96,7 +96,7 @@ def test_one_picture_of_each_kind(model_file, out):
     model = model_file("discs")
     sampler = Sampler.load(model, "cpu", "fp32")
     assert sample(model, out / "grid.png", n=5, seed=2, grid=True, **EXACT).written == 1
-    close(read(out / "grid.png"), sheet(sampler, 5, seed=2))
+    close(read(out / "grid.png"), sample_grid(sampler, 5, seed=2))
     sample(model, out / "ways.png", interpolate=[1, 2, 3], frames=4, truncation=0.7, **EXACT)
     close(read(out / "ways.png"), grid(list(as_uint8(sampler.interpolate([1, 2, 3], 4, truncation=0.7)))))
     sample(model, out / "mixed.tiff", mix=[1, 2, 3], **EXACT)
@@ -140,13 +140,13 @@ def test_a_picture_that_exists_is_left_alone_unless_told_otherwise(model_file, t
     [
         ("x.png", {}, "is a file, but samples need a folder; --grid"),
         ("x.gif", {}, "is a file, but samples need a folder; --grid"),
-        ("x", {"grid": True}, r"is no such file name; give a file name that ends in \.jpeg"),
+        ("x", {"grid": True}, r"is not the file name of a picture; give a file name that ends in \.jpeg"),
         ("x.gif", {"grid": True}, "--grid makes one picture"),
         ("x.gif", {"mix": [1, 2]}, "--mix makes one picture"),
         ("x.mp4", {"interpolate": [1, 2]}, r"that ends in \.gif, \.jpeg"),
         ("", {"grid": True}, "is a folder; give a file name"),
         ("x.png", {"grid": True, "mix": [1]}, "--grid and --mix make one picture each"),
-        ("x.png", {"grid": True, "format": "png"}, "OUTPUT's extension says it"),
+        ("x.png", {"grid": True, "format": "png"}, "OUTPUT's extension is the format"),
         ("x", {"format": "gif"}, "--format 'gif' is unknown"),
         ("x", {"n": 0}, "must be at least 1"),
         ("x", {"truncation": 0.5}, "no mean style"),

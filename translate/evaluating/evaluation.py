@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from translate import networks
-from translate.applying.inference import needs_no_input
+from translate.applying.inference import generates_from_noise
 from translate.applying.model_file import load_model
 from translate.applying.sampler import Sampler
 from translate.applying.translator import Translator
@@ -111,9 +111,9 @@ def evaluate(
         _check_flags(network, to, n, batch, features)
         layout = _layout(network, model, {"a": a, "b": b, "data": data, "swap": swap or None, "images": images})
         notes = list(layout.notes)
-        spec, judge = _judge(features, needs_no_input(network), notes)
+        spec, judge = _judge(features, generates_from_noise(network), notes)
         measuring = Measuring(judge, where)
-    if needs_no_input(network):
+    if generates_from_noise(network):
         sampler = Sampler(network, where, precision, batch)
         size = sampler.domain.size
         _sample(sampler, layout.domains[0], SAMPLES if n is None else n, seed, measuring, notes, group)
@@ -148,7 +148,7 @@ def evaluate(
 
 def _check_flags(network: Model[Any], to: str | None, n: int | None, batch: int, features: str | None) -> None:
     """Raises UsageError for an option that says nothing to this model, or a number too small."""
-    if needs_no_input(network):
+    if generates_from_noise(network):
         if to is not None:
             raise UsageError(f"--to does not fit: the model {network.name!r} makes images without an input.")
         if features == "none":
