@@ -3,7 +3,7 @@ import json
 import pytest
 
 from translate.evaluating import evaluation
-from translate.evaluating.measuring import Distance, Error, Mean
+from translate.evaluating.measurements import Distance, Mean, PairedError
 
 ANSWER = {
     "model": "run",
@@ -20,7 +20,7 @@ ANSWER = {
         "kernel": Distance(0.0512345, 0.00123, None, 0.2),
     },
     "pairs": 118,
-    "errors": {"l1": Error(Mean(0.125, 0.0021), Mean(0.25, 0.003)), "psnr": Error(Mean(14.5, None), None)},
+    "errors": {"l1": PairedError(Mean(0.125, 0.0021), Mean(0.25, 0.003)), "psnr": PairedError(Mean(14.5, None), None)},
     "notes": ("A note.",),
     "seconds": 0.5,
 }

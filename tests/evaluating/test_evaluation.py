@@ -227,7 +227,7 @@ def test_a_class_that_the_model_does_not_know_is_an_error(sampler_file, tmp_path
 def test_few_images_are_said_to_bias_the_frechet_distance(translator_file, pairs, monkeypatch):
     model = translator_file()
     assert any("biased upwards" in note for note in evaluate(model, **pairs, **CHEAP).notes)
-    monkeypatch.setattr(evaluation, "ENOUGH", 12)
+    monkeypatch.setattr(evaluation, "ENOUGH_IMAGES", 12)
     assert not any("biased" in note for note in evaluate(model, **pairs, **CHEAP).notes)
 
 

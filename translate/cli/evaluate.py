@@ -12,7 +12,7 @@ from translate.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
     from translate.evaluating.evaluation import Evaluation
-    from translate.evaluating.measuring import Mean
+    from translate.evaluating.measurements import Mean
 
 DISTANCES = {"frechet": "Fréchet distance", "kernel": "kernel distance"}
 ERRORS = {"l1": "L1, 0 to 1", "psnr": "PSNR in dB (high is good)", "ssim": "SSIM (high is good)"}
