@@ -1,6 +1,12 @@
-"""START HERE for the command line: what the command `translate` runs.
+"""START HERE for the command line: the entry point of the command `translate`.
 
-Nothing but the standard library is imported before it is known that the package `translate` is this one.
+    app.py               the commands, and how errors are printed
+    fit.py, apply.py, …  one module for each command: parsing and printing
+    flags.py             options made of the fields of a config
+    model_commands.py    commands with a sub-command for each model
+
+Only the standard library is imported before `main` has checked that another distribution has not overwritten the
+package `translate`.
 """
 
 from __future__ import annotations
