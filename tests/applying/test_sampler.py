@@ -171,7 +171,7 @@ def test_translating_and_sampling_point_to_each_other(build, make):
         Translator(build("discs"), CPU)(torch.zeros(1, 3, 16, 16))
 
 
-def test_a_model_that_breaks_the_contract_or_fails_is_told(build, sampler, monkeypatch):
+def test_a_model_that_breaks_the_contract_or_fails_is_reported(build, sampler, monkeypatch):
     with pytest.raises(DataError, match="not finite"):
         sampler("splash", gain=float("inf"))([1])
     model = build("splash")
@@ -196,13 +196,13 @@ def test_a_batch_that_does_not_fit_into_memory_asks_for_a_smaller_one(build, mon
 
 
 @pytest.mark.parametrize(("n", "rows", "columns"), [(1, 1, 1), (9, 3, 3), (10, 3, 4), (64, 8, 8)])
-def test_a_sheet_is_about_square(sampler, n, rows, columns):
+def test_a_grid_is_about_square(sampler, n, rows, columns):
     picture = sample_grid(sampler("discs", batch=7), n)
     assert picture.dtype == torch.uint8
     assert picture.shape == (3, 2 + rows * 18, 2 + columns * 18)
 
 
-def test_a_sheet_has_its_classes_in_columns_unless_there_are_too_many(sampler):
+def test_a_grid_has_its_classes_in_columns_unless_there_are_too_many(sampler):
     make = sampler("splash", classes=PETS, size=32)
     assert sample_grid(make, 6).shape == (3, 18 + 2 * 34, 2 + 3 * 34)
     assert sample_grid(make, 4, labels=[0, 2]).shape == (3, 18 + 2 * 34, 2 + 2 * 34)
