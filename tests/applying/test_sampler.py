@@ -165,7 +165,7 @@ def test_seeds_and_frames_that_make_no_sense_are_refused(sampler):
 
 
 def test_translating_and_sampling_point_to_each_other(build, make):
-    with pytest.raises(UsageError, match=r"'invert' makes no images without an input.*use `translate apply`"):
+    with pytest.raises(UsageError, match=r"'invert' does not generate images from noise.*use `translate apply`"):
         Sampler(make("invert"), CPU)
     with pytest.raises(UsageError, match=r"'discs' does not translate images.*use `translate sample`"):
         Translator(build("discs"), CPU)(torch.zeros(1, 3, 16, 16))

@@ -39,7 +39,8 @@ class Sampler:
         """
         if not generates_from_noise(model):
             raise UsageError(
-                f"The model {model.name!r} makes no images without an input; it translates them: use `translate apply`."
+                f"The model {model.name!r} does not generate images from noise. "
+                "It translates images: use `translate apply`."
             )
         self.model = model
         self.device = device

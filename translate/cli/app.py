@@ -62,8 +62,8 @@ for command in (apply.apply, sample.sample, evaluate.evaluate, models.models, pl
     app.command()(command)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"translate {__version__}")
         raise typer.Exit
 
@@ -83,9 +83,9 @@ def describe(
 def run(arguments: list[str]) -> int:
     """Run one command line; an error becomes one line on stderr and an exit status."""
     debug = "--debug" in arguments  # here, so that it can stand behind the command too
-    words = [word for word in arguments if word != "--debug"]
+    others = [argument for argument in arguments if argument != "--debug"]
     try:
-        status = app(words, prog_name="translate", standalone_mode=False)
+        status = app(others, prog_name="translate", standalone_mode=False)
     except TranslateError as error:
         return _tell(str(error), error.exit_status, debug)
     except ClickUsageError as error:

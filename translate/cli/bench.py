@@ -88,10 +88,10 @@ def _bench(model: type[Model[Any]], given: dict[str, Any]) -> None:
 
 def _batch_sizes(text: str) -> list[int]:
     """The batch sizes in "1,4,16". Raises UsageError."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) for word in words):
+    sizes = [size.strip() for size in text.split(",")]
+    if not all(size.isdecimal() and int(size) for size in sizes):
         raise UsageError(f"--batch {text!r}: expected whole numbers from 1, with commas between them, as in 1,4.")
-    return list(dict.fromkeys(map(int, words)))
+    return list(dict.fromkeys(map(int, sizes)))
 
 
 def _arguments(values: dict[str, Any]) -> list[str]:
@@ -119,7 +119,7 @@ def _print(report: dict[str, Any], command: str | None) -> None:
         filled = [column for column in range(len(COLUMNS)) if any(row[column] for row in cells)]
         print_table([COLUMNS[column] for column in filled], [[row[column] for column in filled] for row in cells])
     if command:
-        print(f"\nThe fastest training, without the options for your images: {command}")
+        print(f"\nThe fastest settings, to which you add your images: {command}")
     else:
         print("\nNothing fits into the memory; try a smaller --batch or --size.")
 

@@ -28,8 +28,8 @@ class FitGroup(ModelGroup):
 
     def model_command(self, model: type[Model[Any]], arguments: list[str]) -> Any:
         """The model's command. Raises PluginError if the model declares an option that the engine has."""
-        own = model.Config.model_fields
         _check_no_clash(model)
+        own = model.Config.model_fields
         parameters = [
             *_engine_options(model),
             *(flags.option(name, field, f"Model: {model.name}") for name, field in own.items()),
@@ -51,14 +51,14 @@ app = typer.Typer(
 )
 
 
-def _config_file(words: list[str]) -> str | None:
+def _config_file(arguments: list[str]) -> str | None:
     """The file of `--config FILE` or `--config=FILE`, if no model is named before it."""
-    if words and words[0].startswith("-"):
-        for word, following in zip(words, [*words[1:], None], strict=True):
-            if word == "--config":
+    if arguments and arguments[0].startswith("-"):
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            if argument == "--config":
                 return following
-            if word.startswith("--config="):
-                return word.partition("=")[2]
+            if argument.startswith("--config="):
+                return argument.partition("=")[2]
     return None
 
 

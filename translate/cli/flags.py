@@ -71,7 +71,7 @@ def _without_none(annotation: Any) -> Any:
 def _option_type(field: FieldInfo) -> Any:
     """The type that typer parses: bool, int, float, str or a Literal of strings; str for any other type."""
     kind = _without_none(field.annotation)
-    is_choice = get_origin(kind) is Literal and all(isinstance(word, str) for word in get_args(kind))
+    is_choice = get_origin(kind) is Literal and all(isinstance(choice, str) for choice in get_args(kind))
     return kind if is_choice or kind in (bool, int, float, str) else str
 
 

@@ -20,7 +20,7 @@ from translate.cli.name_clash import conflicting_distributions, is_overwritten, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
-    arguments: the words after `translate`; by default those of the process.
+    arguments: those after `translate`; by default those of the process.
     """
     if is_overwritten():
         clash = f"Another distribution has overwritten the module `translate`. {remedy(conflicting_distributions())}"

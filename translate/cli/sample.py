@@ -81,7 +81,7 @@ def _seeds(flag: str, text: str | None) -> list[int]:
     """The seeds in "1,2,3"; none if the flag is not given. Raises UsageError."""
     if text is None:
         return []
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
+    seeds = [seed.strip() for seed in text.split(",")]
+    if not all(seed.isdecimal() for seed in seeds):
         raise UsageError(f"{flag} {text!r} is no list of seeds; expected whole numbers with commas, as 1,2,3.")
-    return [int(word) for word in words]
+    return [int(seed) for seed in seeds]

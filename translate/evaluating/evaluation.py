@@ -147,9 +147,9 @@ def _check_options(network: Model[Any], to: str | None, n: int | None, batch: in
     """Raise UsageError for an option that does not apply to this model, or a number that is too small."""
     if generates_from_noise(network):
         if to is not None:
-            raise UsageError(f"--to does not fit: the model {network.name!r} makes images without an input.")
+            raise UsageError(f"--to does not fit: the model {network.name!r} generates images from noise.")
         if features == "none":
-            raise UsageError("--features none leaves nothing to measure: images made without an input have no truths.")
+            raise UsageError("--features none leaves nothing to measure: images generated from noise have no truths.")
     elif n is not None:
         raise UsageError(f"--n does not fit: the model {network.name!r} translates the images that it is given.")
     if batch < 1 or (n is not None and n < 2):
