@@ -202,7 +202,7 @@ def _measure_translations(
         for _, images in targets.batches(batch):
             measurements.add("real", images)
     with group.raise_on_all_ranks():
-        notes += [*inputs.unread_note(), *targets.unread_note()]
+        notes += [*inputs.unread_notes(), *targets.unread_notes()]
 
 
 def _measure_samples(
@@ -226,7 +226,7 @@ def _measure_samples(
                 labels_by_batch.append([sampler.label(domain.classes[domain.label(entry)]) for entry in entries])
     labels = [label for batch in group.gather_round_robin(labels_by_batch) for label in batch]
     with group.raise_on_all_ranks():
-        notes += real.unread_note()
+        notes += real.unread_notes()
     with group.raise_on_all_ranks():
         for start in own_batches(range(0, n, sampler.batch), "samples", group):
             numbers = range(start, min(start + sampler.batch, n))

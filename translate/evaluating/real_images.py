@@ -61,7 +61,7 @@ def _batch_spec(network: Model[Any]) -> BatchSpec:
 class RealImages:
     """Reads the held-out images of one domain, or all if none is held out, resized to squares as the model sees them.
 
-    files: the images of all ranks. unread: why images could not be read, those that this rank has tried so far.
+    files: the images of all ranks. unread: the reasons for those that this rank could not read so far.
     """
 
     def __init__(self, domain: DomainFiles, spec: Spec, size: int, group: Group, seed: int = 0) -> None:
@@ -75,13 +75,13 @@ class RealImages:
         self.unread: list[str] = []
         self._inputs = InputReader(own_spec, spec[degraded.source] if degraded else None, seed)
 
-    def batches(self, size: int) -> Iterator[tuple[list[Entry], Tensor]]:
+    def batches(self, batch: int) -> Iterator[tuple[list[Entry], Tensor]]:
         """The batches of this rank: the files, and their images (N, C, size, size) float32 in [-1, 1].
 
         The batches of all ranks together are those that a single process would read.
         """
-        for start in own_batches(range(0, len(self.files), size), f"images of {self.domain.name}", self.group):
-            entries, images = self.read(self.files[start : start + size])
+        for start in own_batches(range(0, len(self.files), batch), f"images of {self.domain.name}", self.group):
+            entries, images = self.read(self.files[start : start + batch])
             if images is not None:
                 yield entries, images
 
@@ -100,8 +100,11 @@ class RealImages:
         except DataError as error:
             return str(error).removesuffix(".")
 
-    def unread_note(self) -> list[str]:
-        """A sentence about the images that no rank could read, if there are any. Raises DataError if all are unread."""
+    def unread_notes(self) -> list[str]:
+        """A note about the images that could not be read, on any rank; none if all were read.
+
+        Raises DataError if no image could be read.
+        """
         unread = list(dict.fromkeys(self.group.gather_round_robin(self.unread)))
         if len(unread) >= len(self.files):
             raise DataError(f"None of the images in {self.domain.location} can be read: {unread[0]}.")

@@ -1,4 +1,4 @@
-"""Plugins: START HERE with hooks.py.
+"""START HERE for plugins, with hooks.py.
 
     hooks.py      the hooks that a plugin may implement
     types.py      what it may register by them, apart from models, as plain dataclasses
