@@ -132,10 +132,12 @@ def test_the_check_for_circles_finds_imports_inside_functions_and_for_type_check
 
 def test_all_names_are_exported_sorted_and_importable():
     assert list(translate.__all__) == sorted(translate.__all__)
-    assert set(translate.__all__) == set(translate._HOMES)
+    imports = [node for node in ast.walk(parsed(FACE)) if isinstance(node, ast.ImportFrom)]
+    for_type_checkers = {alias.asname: node.module for node in imports for alias in node.names}
     for name in translate.__all__:
-        home = importlib.import_module(f"translate.{translate._HOMES[name]}")
-        assert getattr(translate, name) is getattr(home, name)
+        home = f"translate.{translate._MODULES[name]}"
+        assert getattr(translate, name) is getattr(importlib.import_module(home), name)
+        assert for_type_checkers[name] == home
     assert set(translate.__all__) <= set(dir(translate))
     with pytest.raises(AttributeError, match="has no attribute 'Modle'"):
         translate.Modle  # noqa: B018

@@ -118,9 +118,9 @@ def test_a_variable_limits_which_distributions_load(site, monkeypatch):
     for name in ("zero", "nought"):
         install(site, f"translate-{name}", {f"{name}.py": LOSS}, others={name: name}, models={name: name})
     monkeypatch.setenv("TRANSLATE_PLUGINS", "translate-zero, translate-other")
-    assert list(registry.find(registry.OTHERS)) == list(registry.model_names()) == ["zero"]
+    assert list(registry.find_entry_points(registry.PLUGIN_GROUP)) == list(registry.model_names()) == ["zero"]
     monkeypatch.setenv("TRANSLATE_PLUGINS", "")
-    assert not registry.find(registry.OTHERS)
+    assert not registry.find_entry_points(registry.PLUGIN_GROUP)
     with pytest.raises(UsageError, match="None is known"):
         registry.model("zero")
 
@@ -141,6 +141,6 @@ def test_a_variable_traces_every_hook_call_with_its_arguments(site, monkeypatch,
 
 def test_registries_know_near_matches_and_owners(site):
     install(site, "translate-zero", {"zero.py": LOSS}, others={"zero": "zero"})
-    assert registry.losses().owner("zero") == "translate-zero (zero)"
+    assert registry.losses().provider("zero") == "translate-zero (zero)"
     with pytest.raises(UsageError, match=r"There is no adversarial loss 'zeero'\. Did you mean 'zero'\?"):
         registry.losses()["zeero"]

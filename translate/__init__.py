@@ -1,7 +1,7 @@
-"""Image-to-image translation: an engine that plays adversarial games, and plugins that describe them.
+"""Image-to-image translation: an engine that trains models, and plugins that describe them.
 
-The names below are what a plugin author imports, and what a program calls. They load when first used, so that the
-command line answers without importing torch.
+These are the names that plugins and programs import. Each is loaded when it is first used, so the command line can
+print its help without importing torch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from translate.version import __version__ as __version__
 
-_HOMES = {
+_MODULES = {
     "Adam": "players",
     "AdversarialLoss": "plugins.types",
     "Dataset": "plugins.types",
@@ -49,66 +49,50 @@ _HOMES = {
     "sample": "applying.samples",
 }
 
-__all__ = [
-    "Adam",
-    "AdversarialLoss",
-    "Dataset",
-    "Discriminators",
-    "DomainSpec",
-    "FitConfig",
-    "Generators",
-    "Header",
-    "Images",
-    "Labelled",
-    "LinearDecay",
-    "LossName",
-    "Model",
-    "ModelConfig",
-    "Move",
-    "NetworkSpec",
-    "Pair",
-    "Paired",
-    "Penalty",
-    "Player",
-    "Reader",
-    "Sampler",
-    "ScoreFunction",
-    "Spec",
-    "Terms",
-    "TranslateError",
-    "Translator",
-    "Unpaired",
-    "UsageError",
-    "apply",
-    "evaluate",
-    "fit",
-    "hookimpl",
-    "load",
-    "sample",
-]
+__all__ = list(_MODULES)
 
 if TYPE_CHECKING:
-    from translate.applying.folder import apply
-    from translate.applying.sampler import Sampler
-    from translate.applying.samples import sample
-    from translate.applying.translator import Translator, load
-    from translate.data.domains import DomainSpec, Images, Labelled, Pair, Paired, Spec, Unpaired
-    from translate.errors import TranslateError, UsageError
-    from translate.evaluating.evaluation import evaluate
-    from translate.losses import LossName
-    from translate.model import Model, ModelConfig
-    from translate.networks import NetworkSpec
-    from translate.players import Adam, Discriminators, Generators, LinearDecay, Move, Penalty, Player, Terms
-    from translate.plugins.hooks import hookimpl
-    from translate.plugins.types import AdversarialLoss, Dataset, Header, Reader, ScoreFunction
-    from translate.training.config import FitConfig
-    from translate.training.run import fit
+    from translate.applying.folder import apply as apply
+    from translate.applying.sampler import Sampler as Sampler
+    from translate.applying.samples import sample as sample
+    from translate.applying.translator import Translator as Translator
+    from translate.applying.translator import load as load
+    from translate.data.domains import DomainSpec as DomainSpec
+    from translate.data.domains import Images as Images
+    from translate.data.domains import Labelled as Labelled
+    from translate.data.domains import Pair as Pair
+    from translate.data.domains import Paired as Paired
+    from translate.data.domains import Spec as Spec
+    from translate.data.domains import Unpaired as Unpaired
+    from translate.errors import TranslateError as TranslateError
+    from translate.errors import UsageError as UsageError
+    from translate.evaluating.evaluation import evaluate as evaluate
+    from translate.losses import LossName as LossName
+    from translate.model import Model as Model
+    from translate.model import ModelConfig as ModelConfig
+    from translate.networks import NetworkSpec as NetworkSpec
+    from translate.players import Adam as Adam
+    from translate.players import Discriminators as Discriminators
+    from translate.players import Generators as Generators
+    from translate.players import LinearDecay as LinearDecay
+    from translate.players import Move as Move
+    from translate.players import Penalty as Penalty
+    from translate.players import Player as Player
+    from translate.players import Terms as Terms
+    from translate.plugins.hooks import hookimpl as hookimpl
+    from translate.plugins.types import AdversarialLoss as AdversarialLoss
+    from translate.plugins.types import Dataset as Dataset
+    from translate.plugins.types import Header as Header
+    from translate.plugins.types import Reader as Reader
+    from translate.plugins.types import ScoreFunction as ScoreFunction
+    from translate.training.config import FitConfig as FitConfig
+    from translate.training.run import fit as fit
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'translate' has no attribute {name!r}")
-    value = getattr(import_module(f"translate.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"translate.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

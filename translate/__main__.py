@@ -1,4 +1,4 @@
-"""`python -m translate` is the command `translate`."""
+"""Makes `python -m translate` the same as the command `translate`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the core itself offers, by the hooks that every plugin uses. Plugins come first where both offer the same."""
+"""The losses and readers of the core, registered by the same hooks as those of plugins, and after them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from translate.plugins.types import AdversarialLoss, Reader
 
 @hookimpl(trylast=True)
 def register_losses(register: Callable[[AdversarialLoss], None]) -> None:
-    """Offer the adversarial losses; imported here, so that asking for help does not load torch."""
+    """Register the adversarial losses; imported here, so that `translate --help` does not import torch."""
     from translate.losses import BUILT_IN
 
     for loss in BUILT_IN:
@@ -19,7 +19,7 @@ def register_losses(register: Callable[[AdversarialLoss], None]) -> None:
 
 @hookimpl(trylast=True)
 def register_readers(register: Callable[[Reader], None]) -> None:
-    """Offer the reader of numpy's files."""
+    """Register the reader of numpy's files."""
     from translate.data.files.numpy_files import NUMPY
 
     register(NUMPY)

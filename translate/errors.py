@@ -1,12 +1,12 @@
-"""The errors a user may see; each says what was found, what was expected, and what to do.
+"""The errors that a user may see. Their messages say what was found, what was expected, and what to do.
 
 TranslateError
-├── UsageError          wrong words on the command line or in a config: exit status 2
+├── UsageError          a wrong option or value, on the command line or in a config: exit status 2
 ├── DataError           images, folders, archives
 ├── PluginError         a plugin that is missing, broken, or breaks the contract
 ├── CheckpointError     runs, checkpoints and model files
 ├── NonFiniteError      a loss or a gradient that became NaN or infinite
-└── MemoryFullError     a step that the device's memory does not hold
+└── MemoryFullError     a training step that does not fit into the device's memory
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TranslateError(Exception):
 
 
 class UsageError(TranslateError):
-    """The request itself is wrong: an unknown name, a bad value, options that exclude each other."""
+    """A wrong request: an unknown name, a bad value, options that exclude each other."""
 
     exit_status = 2
 
@@ -32,23 +32,23 @@ class DataError(TranslateError):
 
 
 class PluginError(TranslateError):
-    """A plugin that is not installed, does not load, or does not keep the contract."""
+    """A plugin that is not installed, does not load, or breaks the contract."""
 
 
 class CheckpointError(TranslateError):
-    """A run, checkpoint or model file that cannot be used as asked."""
+    """A run, checkpoint or model file that cannot be read, written or used."""
 
 
 class NonFiniteError(TranslateError):
-    """A loss or gradient was NaN or infinite; the update was skipped."""
+    """A loss or gradient that is NaN or infinite; the optimizer step was skipped."""
 
 
 class MemoryFullError(TranslateError):
-    """The device's memory does not hold a step of the training."""
+    """A training step that does not fit into the device's memory."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the near matches, or else all known names."""
+    """The last sentence of an error message about an unknown name: near matches, or else all known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     if near:

@@ -1,4 +1,4 @@
-"""Literal calls, as in "resnet(blocks=9)", "gray(b)" or "crop,zoom(0.5, 1)": parsed, never evaluated as code."""
+"""Parses specs such as "resnet(blocks=9)", "gray(b)" and "crop,zoom(0.5, 1)", without evaluating them as code."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 
 class Call(NamedTuple):
-    """A name, what is in its parentheses by position (a bare word is a string), and by keyword (literals)."""
+    """A parsed spec: a name, positional arguments (names count as strings), and keyword arguments."""
 
     name: str
     arguments: tuple[Any, ...] = ()
-    options: dict[str, Any] = {}  # noqa: RUF012, nobody writes to it
+    options: dict[str, Any] = {}  # noqa: RUF012, never changed
 
 
 def parse_call(text: str) -> Call | None:
-    """The call that a text is; a name alone is a call of it; None for anything else."""
+    """Parse a spec with literal arguments, or a name alone. None for any other text."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         if isinstance(tree, ast.Name):
@@ -30,12 +30,12 @@ def parse_call(text: str) -> Call | None:
 
 
 def split_list(text: str) -> list[str]:
-    """The items of a list, split at commas that are in no parentheses, and stripped; empty ones are left out."""
+    """Split at commas outside parentheses. Items are stripped, and empty ones are left out."""
     items, depth = [""], 0
-    for letter in text:
-        depth += {"(": 1, ")": -1}.get(letter, 0)
-        if letter == "," and depth == 0:
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
             items.append("")
         else:
-            items[-1] += letter
+            items[-1] += character
     return [item.strip() for item in items if item.strip()]

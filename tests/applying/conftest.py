@@ -61,7 +61,7 @@ def model_file(make, tmp_path):
     def write(name, **options):
         model = make(name, **options)
         path = tmp_path / f"{name}.safetensors"
-        tensors = {key: value for key, value in model.state_dict().items() if not key.startswith("judge")}
+        tensors = {key: value for key, value in model.state_dict().items() if not key.startswith("discriminator")}
         write_model_file(path, model, tensors, run={"steps": 7, "images": 28, "precision": "fp32"})
         return path
 

@@ -70,7 +70,7 @@ def test_batch_size_and_company_change_nothing(model_file, source, tmp_path):
     assert torch.equal(read(tmp_path / "1/4.png"), read(tmp_path / "alone/4.png"))
 
 
-def test_what_exists_is_skipped_unless_told_to_overwrite(model_file, source, out):
+def test_what_exists_is_skipped_unless_overwriting(model_file, source, out):
     drawn = draw(source / "a.png")
     draw(source / "b.png")
     draw(out / "a.png", seed=9)
@@ -136,7 +136,7 @@ def test_two_inputs_never_share_an_output(model_file, source, out):
     second = draw(source / "x.png", seed=2)
     result = apply(model_file("invert"), source, out, format="png", **EXACT)
     assert result.written == 1
-    assert result.failed == {"x.png": "its translation would have the name of x.jpg's, x.png"}
+    assert result.failed == {"x.png": "its translation would have the same name as that of x.jpg: x.png"}
     assert not torch.equal(read(out / "x.png"), 255 - second)
 
 

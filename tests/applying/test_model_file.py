@@ -109,7 +109,7 @@ def test_a_missing_file_is_named(tmp_path):
         load_model(tmp_path / "absent.safetensors", CPU)
 
 
-def test_a_damaged_file_is_told_from_a_foreign_one(model_file, tmp_path):
+def test_a_damaged_file_is_distinguished_from_a_foreign_one(model_file, tmp_path):
     path = model_file("invert")
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(CheckpointError, match="damaged or no safetensors file"):

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translate.applying.sampler import Sampler, _on_the_arc, sheet
+from translate.applying.sampler import Sampler, _slerp, sample_grid
 from translate.applying.translator import Translator
 from translate.errors import DataError, PluginError, UsageError
 
@@ -99,7 +99,7 @@ def test_a_style_space_goes_from_class_to_class_and_latents_stay_within_one(samp
 def test_the_arc_between_latents_keeps_them_as_long_as_its_ends(first, second, width):
     ends = [torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) for seed in (first, second)]
     ends = [end / end.norm() for end in ends]
-    points = _on_the_arc(*ends, torch.linspace(0, 1, 5)[:, None])
+    points = _slerp(*ends, torch.linspace(0, 1, 5)[:, None])
     torch.testing.assert_close(points[:1], ends[0])
     torch.testing.assert_close(points[-1:], ends[1])
     if ends[0] @ ends[1].T > -0.99:  # there is no one arc between opposites
@@ -165,13 +165,13 @@ def test_seeds_and_frames_that_make_no_sense_are_refused(sampler):
 
 
 def test_translating_and_sampling_point_to_each_other(build, make):
-    with pytest.raises(UsageError, match=r"'invert' makes no images without an input.*use `translate apply`"):
+    with pytest.raises(UsageError, match=r"'invert' does not generate images from noise.*use `translate apply`"):
         Sampler(make("invert"), CPU)
     with pytest.raises(UsageError, match=r"'discs' does not translate images.*use `translate sample`"):
         Translator(build("discs"), CPU)(torch.zeros(1, 3, 16, 16))
 
 
-def test_a_model_that_breaks_the_contract_or_fails_is_told(build, sampler, monkeypatch):
+def test_a_model_that_breaks_the_contract_or_fails_is_reported(build, sampler, monkeypatch):
     with pytest.raises(DataError, match="not finite"):
         sampler("splash", gain=float("inf"))([1])
     model = build("splash")
@@ -196,16 +196,16 @@ def test_a_batch_that_does_not_fit_into_memory_asks_for_a_smaller_one(build, mon
 
 
 @pytest.mark.parametrize(("n", "rows", "columns"), [(1, 1, 1), (9, 3, 3), (10, 3, 4), (64, 8, 8)])
-def test_a_sheet_is_about_square(sampler, n, rows, columns):
-    picture = sheet(sampler("discs", batch=7), n)
+def test_a_grid_is_about_square(sampler, n, rows, columns):
+    picture = sample_grid(sampler("discs", batch=7), n)
     assert picture.dtype == torch.uint8
     assert picture.shape == (3, 2 + rows * 18, 2 + columns * 18)
 
 
-def test_a_sheet_has_its_classes_in_columns_unless_there_are_too_many(sampler):
+def test_a_grid_has_its_classes_in_columns_unless_there_are_too_many(sampler):
     make = sampler("splash", classes=PETS, size=32)
-    assert sheet(make, 6).shape == (3, 18 + 2 * 34, 2 + 3 * 34)
-    assert sheet(make, 4, labels=[0, 2]).shape == (3, 18 + 2 * 34, 2 + 2 * 34)
-    assert sheet(make, 2).shape == (3, 2 + 34, 2 + 2 * 34)
-    assert sheet(make, 4, labels=[1]).shape == (3, 2 + 2 * 34, 2 + 2 * 34)
-    assert not torch.equal(sheet(make, 4, seed=0), sheet(make, 4, seed=1))
+    assert sample_grid(make, 6).shape == (3, 18 + 2 * 34, 2 + 3 * 34)
+    assert sample_grid(make, 4, labels=[0, 2]).shape == (3, 18 + 2 * 34, 2 + 2 * 34)
+    assert sample_grid(make, 2).shape == (3, 2 + 34, 2 + 2 * 34)
+    assert sample_grid(make, 4, labels=[1]).shape == (3, 2 + 2 * 34, 2 + 2 * 34)
+    assert not torch.equal(sample_grid(make, 4, seed=0), sample_grid(make, 4, seed=1))

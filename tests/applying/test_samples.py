@@ -7,7 +7,7 @@ from PIL import Image
 
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
-from translate.applying.sampler import Sampler, sheet
+from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.samples import sample
 from translate.data.files.readers import decode
 from translate.data.images import as_uint8, grid
@@ -62,11 +62,11 @@ def test_classes_become_sub_folders_in_turn(model_file, out):
     sample(model, out, n=4, **EXACT)
     assert files(out) == ["bird/000000.png", "bird/000003.png", "cat/000001.png", "dog/000002.png"]
     close(read(out / "dog/000002.png"), as_uint8(Sampler.load(model, "cpu", "fp32")([2], [2])[0]))
-    sample(model, out / "asked", n=2, labels=["dog", "bird"], **EXACT)
-    assert files(out / "asked") == ["bird/000001.png", "dog/000000.png"]
+    sample(model, out / "chosen", n=2, labels=["dog", "bird"], **EXACT)
+    assert files(out / "chosen") == ["bird/000001.png", "dog/000000.png"]
 
 
-def test_what_exists_is_not_made_again_unless_told_to(model_file, out):
+def test_what_exists_is_not_made_again_unless_overwriting(model_file, out):
     model = model_file("splash")
     sample(model, out, n=3, **EXACT)
     made = (out / "000001.png").read_bytes()
@@ -96,7 +96,7 @@ def test_one_picture_of_each_kind(model_file, out):
     model = model_file("discs")
     sampler = Sampler.load(model, "cpu", "fp32")
     assert sample(model, out / "grid.png", n=5, seed=2, grid=True, **EXACT).written == 1
-    close(read(out / "grid.png"), sheet(sampler, 5, seed=2))
+    close(read(out / "grid.png"), sample_grid(sampler, 5, seed=2))
     sample(model, out / "ways.png", interpolate=[1, 2, 3], frames=4, truncation=0.7, **EXACT)
     close(read(out / "ways.png"), grid(list(as_uint8(sampler.interpolate([1, 2, 3], 4, truncation=0.7)))))
     sample(model, out / "mixed.tiff", mix=[1, 2, 3], **EXACT)
@@ -116,7 +116,7 @@ def test_an_animation_passes_each_seed_once_and_plays_for_ever(model_file, out, 
         close(read(out / "ways.webp")[:1], as_uint8(Sampler.load(model, "cpu", "fp32")([1])[0]))
 
 
-def test_a_way_or_mixture_is_of_the_first_class_unless_told_otherwise(model_file, out):
+def test_an_interpolation_or_mixture_is_of_the_first_class_by_default(model_file, out):
     model = model_file("discs", classes=PETS)
     sampler = Sampler.load(model, "cpu", "fp32")
     sample(model, out / "birds.png", interpolate=[1, 2], frames=3, **EXACT)
@@ -126,7 +126,7 @@ def test_a_way_or_mixture_is_of_the_first_class_unless_told_otherwise(model_file
     sample(model, out / "mixed.png", mix=[1, 2], **EXACT)
 
 
-def test_a_picture_that_exists_is_left_alone_unless_told_otherwise(model_file, tmp_path):
+def test_a_picture_that_exists_is_skipped_unless_overwriting(model_file, tmp_path):
     file = tmp_path / "grid.png"
     file.write_bytes(b"mine")
     assert sample("absent", file, grid=True).skipped == 1
@@ -136,17 +136,17 @@ def test_a_picture_that_exists_is_left_alone_unless_told_otherwise(model_file, t
 
 
 @pytest.mark.parametrize(
-    ("output", "options", "told"),
+    ("output", "options", "message"),
     [
         ("x.png", {}, "is a file, but samples need a folder; --grid"),
         ("x.gif", {}, "is a file, but samples need a folder; --grid"),
-        ("x", {"grid": True}, r"is no such file name; give a file name that ends in \.jpeg"),
+        ("x", {"grid": True}, r"is not the file name of a picture; give a file name that ends in \.jpeg"),
         ("x.gif", {"grid": True}, "--grid makes one picture"),
         ("x.gif", {"mix": [1, 2]}, "--mix makes one picture"),
         ("x.mp4", {"interpolate": [1, 2]}, r"that ends in \.gif, \.jpeg"),
         ("", {"grid": True}, "is a folder; give a file name"),
         ("x.png", {"grid": True, "mix": [1]}, "--grid and --mix make one picture each"),
-        ("x.png", {"grid": True, "format": "png"}, "OUTPUT's extension says it"),
+        ("x.png", {"grid": True, "format": "png"}, "OUTPUT's extension is the format"),
         ("x", {"format": "gif"}, "--format 'gif' is unknown"),
         ("x", {"n": 0}, "must be at least 1"),
         ("x", {"truncation": 0.5}, "no mean style"),
@@ -155,10 +155,10 @@ def test_a_picture_that_exists_is_left_alone_unless_told_otherwise(model_file, t
         ("x.png", {"interpolate": [1]}, "needs two seeds"),
     ],
 )
-def test_a_wrong_request_is_refused_before_anything_is_written(model_file, tmp_path, output, options, told):
+def test_a_wrong_request_is_refused_before_anything_is_written(model_file, tmp_path, output, options, message):
     model = model_file("splash")
     before = files(tmp_path)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         sample(model, tmp_path / output, **options, **EXACT)
     assert files(tmp_path) == before
 
@@ -176,7 +176,7 @@ def test_a_strangers_classes_never_lead_out_of_the_folder(model_file, out):
     assert not out.exists()
 
 
-def test_a_full_disk_is_told_and_leaves_only_whole_files(model_file, out, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_only_whole_files(model_file, out, monkeypatch):
     model = model_file("splash")
     replace, left = os.replace, iter(range(3))
 
@@ -192,7 +192,7 @@ def test_a_full_disk_is_told_and_leaves_only_whole_files(model_file, out, monkey
     assert all(read(out / name).shape == (3, 16, 16) for name in files(out))
 
 
-def test_a_folder_that_cannot_be_made_is_told(model_file, out):
+def test_a_folder_that_cannot_be_made_is_reported(model_file, out):
     out.write_text("a file")
     for output, options in (
         (out / "folder", {}),

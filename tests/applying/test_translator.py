@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import translate
-from translate.applying.translator import Translator, pad
+from translate.applying.translator import Translator, pad_to_multiple
 from translate.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def test_any_size_comes_back_as_it_was(make, size):
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 4, 16]))
 def test_padding_only_adds_and_repeats_no_edge_it_can_mirror(height, width, stride):
     image = torch.arange(height * width, dtype=torch.uint8).view(1, height, width)
-    padded = pad(image, stride)
+    padded = pad_to_multiple(image, stride)
     assert padded.shape[1] % stride == padded.shape[2] % stride == 0
     assert torch.equal(padded[:, :height, :width], image)
     if padded.shape[2] > width > 1:

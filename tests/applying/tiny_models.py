@@ -30,7 +30,7 @@ class Tiny(translate.Model[TinyConfig]):
     def __init__(self, config, spec):
         super().__init__(config, spec)
         self.net = nn.Conv2d(spec.a.channels, spec.b.channels, 1)
-        self.judge = nn.Conv2d(spec.b.channels, 1, 1)
+        self.discriminator = nn.Conv2d(spec.b.channels, 1, 1)
         nn.init.dirac_(self.net.weight)
         with torch.no_grad():
             self.net.weight.mul_(config.gain)
@@ -38,7 +38,7 @@ class Tiny(translate.Model[TinyConfig]):
 
     def players(self):
         yield Generators([self.net], loss=dict)
-        yield Discriminators([self.judge], loss=dict)
+        yield Discriminators([self.discriminator], loss=dict)
 
     def translate(self, images, *, to, style=None):
         return self.net(images) if to == "b" else images

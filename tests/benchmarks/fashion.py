@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import translate
-from translate.applying.sampler import Sampler, in_turn, sheet
+from translate.applying.sampler import Sampler, cycle_labels, sample_grid
 from translate.data.domains import Labelled
 from translate.data.files import writers
 from translate.data.loading import open_training_data
@@ -249,7 +249,7 @@ def measure(model, seed, run, classifier, n):
 
 def label_accuracy(sampler, classifier, n):
     """Share of n images that are of the class asked for; None without classes."""
-    asked = in_turn(sampler, n)
+    asked = cycle_labels(sampler, n)
     if asked is None:
         return None
     found = torch.cat(
@@ -293,7 +293,7 @@ def main():
             rows.append(measure(model, seed, run, classifier, options.n))
             with (options.out / "results.jsonl").open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-            writers.save(sheet(Sampler.load(run, "cpu"), 80, seed=seed), options.out / f"{run.name}.png")
+            writers.save(sample_grid(Sampler.load(run, "cpu"), 80, seed=seed), options.out / f"{run.name}.png")
     show(rows)
 
 

@@ -22,7 +22,7 @@ CACHED = (
         registry.readers,
         registry.augmentations,
     ),
-    app._from_function,
+    app._command_from_function,
 )
 
 MODEL = '''
@@ -84,7 +84,7 @@ def forget() -> None:
     for cached in CACHED:
         cached.cache_clear()
     registry._failures.clear()
-    registry._origins.clear()
+    registry._providers.clear()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from translate.evaluating import evaluation
-from translate.evaluating.measuring import Distance, Error, Mean
+from translate.evaluating.measurements import Distance, Mean, PairedError
 
 ANSWER = {
     "model": "run",
@@ -20,15 +20,15 @@ ANSWER = {
         "kernel": Distance(0.0512345, 0.00123, None, 0.2),
     },
     "pairs": 118,
-    "errors": {"l1": Error(Mean(0.125, 0.0021), Mean(0.25, 0.003)), "psnr": Error(Mean(14.5, None), None)},
+    "errors": {"l1": PairedError(Mean(0.125, 0.0021), Mean(0.25, 0.003)), "psnr": PairedError(Mean(14.5, None), None)},
     "notes": ("A note.",),
     "seconds": 0.5,
 }
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The call that the command makes; `answer` replaces what it is answered."""
+def call(monkeypatch):
+    """The arguments of the call that the command makes; `answer` replaces fields of its result."""
     seen = {"answer": {}}
 
     def evaluate(model, *, group, **options):
@@ -39,20 +39,20 @@ def asked(monkeypatch):
     return seen
 
 
-def test_options_are_passed_on_with_the_functions_defaults(asked, translate):
+def test_options_are_passed_on_with_the_functions_defaults(call, translate):
     assert translate("evaluate", "run").status == 0
-    assert asked["model"] == "run"
-    assert asked["options"] == {
+    assert call["model"] == "run"
+    assert call["options"] == {
         "a": None, "b": None, "data": None, "swap": False, "images": None, "to": None, "features": None,
         "n": None, "seed": 0, "batch": 16, "device": "auto", "precision": "auto",
     }  # fmt: skip
     translate("evaluate", "run", "--data", "DIR", "--swap", "--features", "pixels", "--to", "a", "--precision", "fp32")
-    assert {"data": "DIR", "swap": True, "features": "pixels", "to": "a", "precision": "fp32"}.items() <= asked[
+    assert {"data": "DIR", "swap": True, "features": "pixels", "to": "a", "precision": "fp32"}.items() <= call[
         "options"
     ].items()
 
 
-def test_tables_show_each_number_beside_those_it_is_read_by(asked, translate):
+def test_tables_show_each_number_beside_those_it_is_read_by(call, translate):
     answer = translate("evaluate", "run")
     assert answer.out.splitlines() == [
         "120 images translated to b, 1,140 real ones, at 256 × 256 (bicubic, antialiased)",
@@ -70,8 +70,8 @@ def test_tables_show_each_number_beside_those_it_is_read_by(asked, translate):
     assert answer.err == "note: A note.\n"
 
 
-def test_samples_are_compared_with_noise_and_with_no_truth(asked, translate):
-    asked["answer"] = {"to": None, "pairs": 0, "errors": {}, "features": "pixels", "features_sha256": None}
+def test_samples_are_compared_with_noise_and_with_no_truth(call, translate):
+    call["answer"] = {"to": None, "pairs": 0, "errors": {}, "features": "pixels", "features_sha256": None}
     lines = translate("evaluate", "run").out.splitlines()
     assert lines[0].startswith("120 images made, 1,140 real ones")
     assert lines[2] == "In the features of pixels:"
@@ -79,16 +79,16 @@ def test_samples_are_compared_with_noise_and_with_no_truth(asked, translate):
     assert len(lines) == 6
 
 
-def test_json_has_stdout_to_itself(asked, translate):
+def test_json_has_stdout_to_itself(call, translate):
     answer = translate("evaluate", "run", "--json")
-    told = json.loads(answer.out)
-    assert told["distances"]["kernel"] == {"value": 0.0512345, "deviation": 0.00123, "floor": None, "ceiling": 0.2}
-    assert told["errors"]["l1"]["made"] == {"mean": 0.125, "standard_error": 0.0021}
-    assert (told["notes"], answer.err) == (["A note."], "note: A note.\n")
+    report = json.loads(answer.out)
+    assert report["distances"]["kernel"] == {"value": 0.0512345, "deviation": 0.00123, "floor": None, "ceiling": 0.2}
+    assert report["errors"]["l1"]["made"] == {"mean": 0.125, "standard_error": 0.0021}
+    assert (report["notes"], answer.err) == (["A note."], "note: A note.\n")
 
 
 @pytest.mark.parametrize("words", [("--n", "1"), ("--batch", "0"), ("--precision", "fp8"), ("--feature", "pixels")])
-def test_a_wrong_value_is_wrong_usage(asked, translate, words):
+def test_a_wrong_value_is_wrong_usage(call, translate, words):
     assert translate("evaluate", "run", *words).status == 2
 
 

@@ -97,7 +97,7 @@ def forget() -> None:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
     registry._failures.clear()
-    registry._origins.clear()
+    registry._providers.clear()
 
 
 @pytest.fixture

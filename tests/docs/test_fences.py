@@ -13,7 +13,7 @@ from pages import PAGES, SMALL, fences, module, prose
 from refresh import commands
 from typer.core import TyperCommand
 
-from translate.cli.flags import dashed
+from translate.cli.flags import flag_name
 from translate.cli.main import main
 from translate.testing import check_model
 from translate.training.config import FitConfig, fit_config
@@ -83,7 +83,7 @@ def test_commands_and_their_options_exist(page, only_parsed, capsys):
 
 
 def test_options_that_the_prose_names_exist(only_parsed, capsys):
-    known = {"--help", "--logdir", *map(dashed, FitConfig.model_fields)}  # also those of models to come
+    known = {"--help", "--logdir", *map(flag_name, FitConfig.model_fields)}  # also those of models to come
     for words in [*commands(), ("fit", "simgan"), ("fit", "restorer")]:
         assert main([*words, "--help"]) == 0
         known |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))

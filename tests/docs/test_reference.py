@@ -25,7 +25,7 @@ def test_every_hook_has_a_heading_with_exactly_its_arguments():
 
 def test_every_public_name_is_listed_with_its_home():
     rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| \S", GUIDE, re.MULTILINE)
-    assert dict(rows) == {name: f"translate.{translate._HOMES[name]}" for name in translate.__all__}
+    assert dict(rows) == {name: f"translate.{translate._MODULES[name]}" for name in translate.__all__}
 
 
 def test_the_command_line_page_is_what_the_commands_print():

@@ -10,14 +10,16 @@ from translate.data.domains import DomainSpec, Spec
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """The module `judged_models`, installed for the length of one test."""
-    info = tmp_path / "site" / "translate_judged-1.0.dist-info"
+    """The module `evaluated_models`, installed for the length of one test."""
+    info = tmp_path / "site" / "translate_evaluated-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: translate-judged\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[translate.models]\nnegative = judged_models\nplain = judged_models\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: translate-evaluated\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[translate.models]\nnegative = evaluated_models\nplain = evaluated_models\n"
+    )
     monkeypatch.setattr(sys, "path", [str(info.parent), *sys.path])
     importlib.invalidate_caches()
-    return importlib.import_module("judged_models")
+    return importlib.import_module("evaluated_models")
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def translator_file(plugin, tmp_path):
             name: DomainSpec(name=name, channels=count, size=side, part=part)
             for name, count, part in zip("ab", channels, parts, strict=True)
         }
-        return written(plugin.Negative(plugin.JudgedConfig(**options), Spec(domains)), path or tmp_path / "negative")
+        return written(plugin.Negative(plugin.EvaluatedConfig(**options), Spec(domains)), path or tmp_path / "negative")
 
     return write
 
@@ -40,7 +42,7 @@ def sampler_file(plugin, tmp_path):
 
     def write(classes=()):
         domain = DomainSpec(name="images", channels=1, size=SIDE, classes=classes)
-        return written(plugin.Plain(plugin.JudgedConfig(), Spec({"images": domain})), tmp_path / "plain")
+        return written(plugin.Plain(plugin.EvaluatedConfig(), Spec({"images": domain})), tmp_path / "plain")
 
     return write
 
@@ -48,7 +50,7 @@ def sampler_file(plugin, tmp_path):
 def written(model, path):
     """The model's file, as the export of a run."""
     path.mkdir(exist_ok=True)
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("judge")}
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("discriminator")}
     write_model_file(path / "model.safetensors", model, tensors, run={})
     return path / "model.safetensors"
 

@@ -54,7 +54,7 @@ def test_kernel_distance_is_the_unbiased_estimate_over_all_pairs(monkeypatch):
     first, second = drawn(7, 3, 0), drawn(9, 3, 1) + 0.5
     expected = kernel_by_loops(first, second)
     assert kernel_distance(first, second) == (pytest.approx(expected), None)
-    monkeypatch.setattr(distances, "SUBSET", 8)  # in parts
+    monkeypatch.setattr(distances, "SUBSET_SIZE", 8)  # in parts
     assert kernel_distance(first, second).value == pytest.approx(expected)
 
 
@@ -80,7 +80,7 @@ def test_kernel_distance_is_unbiased_and_the_frechet_distance_is_not():
 
 
 def test_large_sets_are_compared_by_subsets(monkeypatch):
-    monkeypatch.setattr(distances, "SUBSET", 100)
+    monkeypatch.setattr(distances, "SUBSET_SIZE", 100)
     first, second = drawn(300, 4, 0), drawn(400, 4, 1) + 1
     found = kernel_distance(first, second, seed=3)
     assert found == kernel_distance(first, second, seed=3) != kernel_distance(first, second, seed=4)
@@ -100,7 +100,7 @@ def test_halves_share_no_image_and_depend_on_the_seed():
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
 def test_one_image_is_no_set_and_nan_no_feature(distance):
-    with pytest.raises(DataError, match=r"from 2 images each on; one of them has 1 image\."):
+    with pytest.raises(DataError, match=r"at least 2 images in each; one of them has 1 image\."):
         distance(drawn(5, 3, 0), drawn(1, 3, 1))
     with pytest.raises(DataError, match="not finite"):
         distance(drawn(5, 3, 0), torch.full((5, 3), float("nan")))

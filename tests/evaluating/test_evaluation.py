@@ -38,7 +38,7 @@ def test_a_middling_model_is_between_floor_and_ceiling(translator_file, tmp_path
     assert frechet.value < frechet.ceiling
 
 
-def test_the_way_back_is_measured_when_asked_for(translator_file, pairs):
+def test_the_other_direction_can_be_measured(translator_file, pairs):
     found = evaluate(translator_file(gain=-1), to="a", **pairs, **CHEAP)
     assert found.to == "a"
     assert found.errors["l1"].made == found.errors["l1"].unchanged
@@ -224,14 +224,14 @@ def test_a_class_that_the_model_does_not_know_is_an_error(sampler_file, tmp_path
         evaluate(sampler_file(classes=("dark", "light")), images=str(tmp_path / "images"), n=4, **CHEAP)
 
 
-def test_few_images_are_said_to_bias_the_frechet_distance(translator_file, pairs, monkeypatch):
+def test_few_images_are_noted_to_bias_the_frechet_distance(translator_file, pairs, monkeypatch):
     model = translator_file()
     assert any("biased upwards" in note for note in evaluate(model, **pairs, **CHEAP).notes)
-    monkeypatch.setattr(evaluation, "ENOUGH", 12)
+    monkeypatch.setattr(evaluation, "ENOUGH_IMAGES", 12)
     assert not any("biased" in note for note in evaluate(model, **pairs, **CHEAP).notes)
 
 
-def test_pairs_of_tiny_images_are_said_to_have_no_ssim(translator_file, pairs):
+def test_pairs_of_tiny_images_are_noted_to_have_no_ssim(translator_file, pairs):
     found = evaluate(translator_file(side=8), **pairs, **CHEAP)
     assert found.errors.keys() == {"l1", "psnr"}
     assert any("SSIM is left out" in note for note in found.notes)

@@ -8,7 +8,7 @@ from translate import networks
 from translate.data.files.readers import decode
 from translate.data.images import as_float
 from translate.errors import UsageError
-from translate.evaluating.measuring import fingerprint
+from translate.evaluating.measurements import fingerprint
 from translate_features import efficientnet
 
 UNIFORM, SUIT, TIE = 652, 834, 906  # ImageNet's classes

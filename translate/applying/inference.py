@@ -1,7 +1,8 @@
-"""What translating and sampling share: they leave a model's modes and the random generators as they found them."""
+"""What translating and sampling share, above all to leave the model and the random generators as they were."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,34 +12,38 @@ from torch import nn
 
 from translate.model import Model
 
+WORKERS = min(8, os.cpu_count() or 1)
+"""Threads that decode or encode image files."""
 
-def needs_no_input(model: Model[Any]) -> bool:
-    """Whether a model makes images of random numbers alone: it says what its latents are."""
+
+def generates_from_noise(model: Model[Any]) -> bool:
+    """Whether a model generates images from random numbers alone, that is, whether it defines `latents`."""
     return type(model).latents is not Model.latents
 
 
 @contextmanager
 def in_mode(model: nn.Module, training: bool) -> Iterator[Callable[[], None]]:
-    """The networks in train or eval mode; yields a function that undoes what forwards in it did to buffers.
+    """Put all modules into train or eval mode, and back into their own modes at the end.
 
-    In train mode a forward updates running statistics and the vectors of spectral norms.
+    Yields a function that restores the buffers, which is also called at the end: in train mode, a forward updates
+    running statistics and the vectors of spectral norms.
     """
     modes = [(module, module.training) for module in model.modules()]
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
+    saved = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
 
-    def restore() -> None:
-        for buffer, value in kept:
+    def restore_buffers() -> None:
+        for buffer, value in saved:
             buffer.copy_(value)
 
     model.train(training)
     try:
-        yield restore
+        yield restore_buffers
     finally:
-        restore()
+        restore_buffers()
         for module, mode in modes:
             module.training = mode
 
 
-def own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
-    """Within, generators may be seeded with `torch.manual_seed`; afterwards they are as they were."""
+def preserving_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, `torch.manual_seed` may be called; at the end the generators of the CPU and the device are as before."""
     return torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type)

@@ -1,7 +1,7 @@
-"""The model file: one .safetensors that is enough to translate. Tensors, and a JSON manifest in the file's metadata.
+"""The model file: one .safetensors file with all that translating needs, tensors and a JSON manifest in its metadata.
 
-A model file may come from a stranger. It holds data and no code: the manifest names a model, and only an installed
-plugin of that name is ever run; formats that may hold code (pickle) are refused.
+A model file may come from a stranger. It holds data and no code: the manifest names a model, and the code of the
+installed plugin with this model is run. Formats that may hold code (pickle) are refused.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from translate.plugins import registry
 from translate.version import DISTRIBUTION, __version__
 
 FORMAT = 1
-KEY = "translate"
+METADATA_KEY = "translate"
 EXPORT = "model.safetensors"
-MAY_HOLD_CODE = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
+PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 
 
 class Manifest(BaseModel):
-    """What a model file says about itself.
+    """The description of a model in its file.
 
-    format: of the file; a reader knows its own and all older ones.
+    format: version of the file format; every version of translate reads its own format and all older ones.
     model, distribution, distribution_version: the model's name, and the package whose plugin offers it.
     config: the model's own options. spec: its domains (`Spec.to_json`).
-    stride: sides of what the networks get are multiples of it. run: how the weights came to be (steps, images, ...).
+    stride: both sides of the networks' inputs must be multiples of it. run: how the weights were trained (steps,
+    images, precision).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,7 +58,7 @@ class Manifest(BaseModel):
 
 
 def stride_of(model: Model[Any]) -> int:
-    """What the sides of the model's images must be multiples of, to suit the networks of all its players."""
+    """The number that both sides of the model's images must be a multiple of: the least that suits all its networks."""
     strides = [getattr(network, "stride", 1) for player in model.players() for network in player.networks]
     return math.lcm(*(stride for stride in strides if type(stride) is int and stride > 0))
 
@@ -65,11 +66,11 @@ def stride_of(model: Model[Any]) -> int:
 def write_model_file(
     path: str | Path, model: Model[Any], tensors: Mapping[str, Tensor], run: Mapping[str, Any]
 ) -> None:
-    """Write the file whole or not at all: under a temporary name beside `path`, flushed to the disk, then renamed.
+    """Write a model file, whole or not at all: under a temporary name beside `path`, flushed to the disk, then renamed.
 
-    tensors: the weights to keep, by their names in `model.state_dict()`, each storage once; networks that only train
-    (discriminators) may be left out. run: steps, images, precision.
-    Raises CheckpointError if it cannot be written, as on a full disk; an older file at `path` is then as it was.
+    tensors: the weights by their names in `model.state_dict()`, each storage once. Discriminators may be left out.
+    run: steps, images, precision.
+    Raises CheckpointError if it cannot be written, as on a full disk; an older file at `path` then stays as it was.
     """
     distribution, version = registry.distribution_of(model.name)
     manifest = Manifest(
@@ -85,11 +86,14 @@ def write_model_file(
     )
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not safetensors' save_file: it makes files that only their owner can read.
-    write_atomically(Path(path), save(plain, {KEY: manifest.model_dump_json()}))
+    write_atomically(Path(path), save(plain, {METADATA_KEY: manifest.model_dump_json()}))
 
 
 def locate(model: str | Path) -> Path:
-    """The model file that a MODEL argument means: a file, or the export in a run folder. Raises CheckpointError."""
+    """The path of the model file that a MODEL argument means: a file, or the one in a run folder.
+
+    Raises CheckpointError if there is none, or if it is a pickle.
+    """
     path = Path(model)
     if path.is_dir():
         if (path / EXPORT).is_file():
@@ -99,7 +103,7 @@ def locate(model: str | Path) -> Path:
                 f"The run {path} has not exported a model yet: {EXPORT} is written with its first checkpoint."
             )
         raise CheckpointError(f"{path} is no run folder: it has neither {EXPORT} nor run.toml.")
-    if path.suffix.lower() in MAY_HOLD_CODE:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         raise CheckpointError(
             f"{path} is not read: {path.suffix} files are pickles, which can run any code when they are loaded. "
             "Expected a .safetensors model file or a run folder."
@@ -110,15 +114,17 @@ def locate(model: str | Path) -> Path:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """What a model file (or a run folder's export) says about itself. Raises CheckpointError."""
+    """Read the manifest of a model file, or of the one in a run folder. Raises CheckpointError."""
     path = locate(path)
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
+            text = (file.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}.") from error
     if text is None:
-        raise CheckpointError(f"{path} holds tensors, but was not written by translate: it has no {KEY!r} manifest.")
+        raise CheckpointError(
+            f"{path} holds tensors, but was not written by translate: it has no {METADATA_KEY!r} manifest."
+        )
     try:
         values = json.loads(text)
         if isinstance(values, dict) and isinstance(values.get("format"), int) and values["format"] > FORMAT:
@@ -132,9 +138,9 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def load_model(path: str | Path, device: torch.device) -> Model[Any]:
-    """Build the model that a file (or a run folder's export) names, with its weights, on `device`.
+    """Load the model of a model file, or of the one in a run folder, onto `device`.
 
-    Networks that only train and are not in the file keep their random weights.
+    Discriminators that are not in the file have random weights.
     Raises CheckpointError for a file that is damaged or does not fit the plugin, PluginError if the plugin is missing.
     """
     path = locate(path)
@@ -148,21 +154,24 @@ def load_model(path: str | Path, device: torch.device) -> Model[Any]:
 
 
 def _build(path: Path, manifest: Manifest) -> Model[Any]:
-    """The model with random weights; the caller's random generators stay as they are."""
+    """The model with random weights. The random generators stay as they were."""
     if manifest.model not in registry.model_names():
-        raise PluginError(f"{path} needs the model {manifest.model!r}, which is not installed. {_remedy(manifest)}")
-    kind = find_model(manifest.model)
+        raise PluginError(
+            f"{path} needs the model {manifest.model!r}, which is not installed. {_how_to_install(manifest)}"
+        )
+    model_class = find_model(manifest.model)
     try:
-        config = kind.Config.model_validate(kind.Config.upgrade(dict(manifest.config), manifest.distribution_version))
+        options = model_class.Config.upgrade(dict(manifest.config), manifest.distribution_version)
+        config = model_class.Config.model_validate(options)
         spec = Spec.from_json(manifest.spec)
         with torch.random.fork_rng(devices=[]):
-            return kind(config, spec)
+            return model_class(config, spec)
     except (ValidationError, UsageError) as error:
         raise CheckpointError(f"{path} cannot be built: {error} {_versions(manifest)}") from error
 
 
-def _remedy(manifest: Manifest) -> str:
-    # A name from a stranger's file goes into a command line only if it can be a distribution's name.
+def _how_to_install(manifest: Manifest) -> str:
+    # The file may come from a stranger: its text becomes part of a command line only if it is a distribution's name.
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", manifest.distribution):
         return "The file does not say which distribution offers it."
     if "TRANSLATE_PLUGINS" in os.environ:
@@ -171,7 +180,7 @@ def _remedy(manifest: Manifest) -> str:
 
 
 def _versions(manifest: Manifest) -> str:
-    """Who wrote the file and who reads it: what a mismatch mostly comes from."""
+    """The versions that wrote and that read the file, whose difference is the usual cause of a mismatch."""
     distribution, version = registry.distribution_of(manifest.model)
     return (
         f"(Written by {manifest.distribution or 'an unknown distribution'} {manifest.distribution_version} "
@@ -180,7 +189,7 @@ def _versions(manifest: Manifest) -> str:
 
 
 def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError unless the file has every tensor that translating needs, and none that the model lacks."""
+    """Raise CheckpointError unless the file has every tensor that translating needs, and no others."""
     wanted = model.state_dict(keep_vars=True)
     unexpected = [name for name in tensors if name not in wanted]
     if unexpected:
@@ -192,17 +201,15 @@ def _check_fit(path: Path, manifest: Manifest, model: Model[Any], tensors: Mappi
                 f"{_versions(manifest)}"
             )
     present = {id(wanted[name]) for name in tensors}  # a tied tensor is stored once, under one of its names
-    training_only = tuple(_training_only(model))
-    missing = [
-        name for name, tensor in wanted.items() if id(tensor) not in present and not name.startswith(training_only)
-    ]
+    optional = tuple(_discriminator_prefixes(model))
+    missing = [name for name, tensor in wanted.items() if id(tensor) not in present and not name.startswith(optional)]
     if missing:
         raise CheckpointError(f"{path} lacks {first_few(missing)}. {_versions(manifest)}")
 
 
-def _training_only(model: Model[Any]) -> Iterator[str]:
-    """Prefixes, in the state, of the networks that discriminators own."""
-    owned = set(map(id, discriminator_networks(model)))
+def _discriminator_prefixes(model: Model[Any]) -> Iterator[str]:
+    """The beginnings of the discriminators' names in the state dict."""
+    discriminators = set(map(id, discriminator_networks(model)))
     for name, module in model.named_modules(remove_duplicate=False):
-        if id(module) in owned:
+        if id(module) in discriminators:
             yield f"{name}."

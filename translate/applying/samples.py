@@ -1,4 +1,4 @@
-"""Samples as files: `translate sample`. A folder of images, or one picture of many."""
+"""Generates images from noise and writes them, as `translate sample` does: a folder of images, or one picture."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor
 
-from translate.applying.folder import WORKERS
-from translate.applying.sampler import Sampler, in_turn, sheet
+from translate.applying.inference import WORKERS
+from translate.applying.options import SampleFormat
+from translate.applying.sampler import Sampler, cycle_labels, sample_grid
 from translate.atomic_files import explain_os_error
-from translate.data import images as pictures
 from translate.data.files import writers
+from translate.data.images import as_pixels, as_uint8, grid
 from translate.errors import CheckpointError, UsageError, did_you_mean
 from translate.progress import progress_bar
-
-Format = Literal["png", "jpg", "webp", "tiff"]
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """written, skipped: numbers of files; skipped were there already. seconds: of it all, with loading."""
+    """written, skipped: numbers of files; a file is skipped if it exists. seconds: total time, loading included."""
 
     written: int
     skipped: int
@@ -44,21 +43,23 @@ def sample(
     interpolate: Sequence[int] = (),
     frames: int = 8,
     mix: Sequence[int] = (),
-    format: Format | None = None,
+    format: SampleFormat | None = None,
     overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
 ) -> SampleResult:
-    """Make images with a trained model that needs no input.
+    """Generate images with a trained model that generates them from noise.
 
-    model: a model file or a run. output: a folder for n images, of the seeds from `seed` on and named by them, in
-    sub-folders if the model has classes; or with `grid`, `interpolate` or `mix` the file of one picture.
-    grid: the same n images, classes in columns. mix: seeds, of which the rows give the coarse styles, the columns the
-    fine ones. interpolate: seeds to go between, `frames` images from each to the next; a .gif or .webp moves, in
-    another file each way is a row.
-    labels: names of classes, taken in turn; by default all, for interpolate and mix the first.
-    truncation: in [0, 1]; the nearer to 0, the nearer to the mean image. batch: images made at once.
-    format: of the files in a folder, by default png. overwrite: make again what exists; otherwise it is left alone.
+    model: a model file or a run. output: a folder for n images, one for each seed from `seed` on, named by the seed and
+    in sub-folders by class; or, with `grid`, `interpolate` or `mix`, the file of one picture.
+    grid: the same n images in one picture, classes in columns.
+    mix: seeds; the picture has the coarse styles of each row's seed and the fine styles of each column's.
+    interpolate: seeds; `frames` images lead from each to the next. A .gif or .webp file is an animation; in another
+    file each pair of seeds is a row.
+    labels: names of classes, used in rotation; by default all, for interpolate and mix the first.
+    truncation: in [0, 1]; the nearer to 0, the nearer to the mean image. batch: images generated at once.
+    format: of the files in a folder, by default png. overwrite: generate files again that exist; by default they are
+    skipped.
     Raises UsageError, CheckpointError (also if a file cannot be written), PluginError and DataError.
     """
     started = time.perf_counter()
@@ -72,17 +73,17 @@ def sample(
     numbers = [sampler.label(name) for name in labels]
     written, skipped = 1, 0
     if grid:
-        _write(sheet(sampler, n, seed=seed, labels=numbers, truncation=truncation), output)
+        _write(sample_grid(sampler, n, seed=seed, labels=numbers, truncation=truncation), output)
     elif mix:
-        _write(_mixed(sampler, mix, numbers, truncation), output)
+        _write(_style_mixing_grid(sampler, mix, numbers, truncation), output)
     elif interpolate:
-        moving = output.suffix.lower() in writers.ANIMATED
-        _write(_between(sampler, interpolate, frames, numbers, truncation, moving), output)
+        animated = output.suffix.lower() in writers.ANIMATED
+        _write(_interpolation(sampler, interpolate, frames, numbers, truncation, animated), output)
     else:
-        jobs = _jobs(sampler, range(seed, seed + n), numbers, output, format or "png")
-        wanted = [job for job in jobs if overwrite or not job.path.exists()]
-        _fill(sampler, wanted, truncation)
-        written, skipped = len(wanted), n - len(wanted)
+        samples = _plan(sampler, range(seed, seed + n), numbers, output, format or "png")
+        missing = [sample for sample in samples if overwrite or not sample.path.exists()]
+        _write_folder(sampler, missing, truncation)
+        written, skipped = len(missing), n - len(missing)
     return SampleResult(written, skipped, time.perf_counter() - started)
 
 
@@ -90,9 +91,9 @@ def _check_choices(chosen: Sequence[str], n: int, batch: int, format: str | None
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]} make one picture each; choose one of them.")
     if chosen and format is not None:
-        raise UsageError(f"--format is for a folder of samples; with --{chosen[0]}, OUTPUT's extension says it.")
-    if format is not None and format not in get_args(Format):
-        raise UsageError(f"--format {format!r} is unknown. {did_you_mean(format, get_args(Format))}")
+        raise UsageError(f"--format is for a folder of samples; with --{chosen[0]}, OUTPUT's extension is the format.")
+    if format is not None and format not in get_args(SampleFormat):
+        raise UsageError(f"--format {format!r} is unknown. {did_you_mean(format, get_args(SampleFormat))}")
     if n < 1 or batch < 1:
         raise UsageError(f"--n is {n} and --batch is {batch}; both must be at least 1.")
 
@@ -109,7 +110,7 @@ def _check_output(output: Path, chosen: Sequence[str]) -> None:
     if "interpolate" not in chosen:
         known = set(writers.SAVED_AS)
     if suffix not in known or output.is_dir():
-        found = "is a folder" if output.is_dir() else "is no such file name"
+        found = "is a folder" if output.is_dir() else "is not the file name of a picture"
         raise UsageError(
             f"--{chosen[0]} makes one picture, but OUTPUT {output} {found}; "
             f"give a file name that ends in {', '.join(sorted(known))}."
@@ -120,47 +121,51 @@ def _check_output(output: Path, chosen: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One image to make, and its file."""
+class _Sample:
+    """One image to generate, and its file."""
 
     seed: int
     label: int | None
     path: Path
 
 
-def _jobs(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], folder: Path, format: Format) -> list[_Job]:
-    """The images to make. Raises CheckpointError for a class whose name would lead out of the folder."""
+def _plan(
+    sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], folder: Path, format: SampleFormat
+) -> list[_Sample]:
+    """The images to generate. Raises CheckpointError for a class whose name would lead out of the folder."""
     classes = sampler.domain.classes
     for name in classes:  # a model file may come from a stranger
         if Path(name).name != name or name in ("", "..") or "\0" in name:
             raise CheckpointError(f"The model has a class {name!r}, which cannot be the name of a folder of samples.")
-    turn = in_turn(sampler, len(seeds), labels)
+    cycled = cycle_labels(sampler, len(seeds), labels)
     suffix, domain = f".{format}", sampler.domain
-    if format == "png":  # nobody asked for another one
+    if format == "png":  # the default, which is replaced where PNG does not hold the images
         suffix = writers.fitting_suffix(suffix, domain.channels, domain.bit_depth)
     names = [f"{seed:06d}{suffix}" for seed in seeds]
-    if turn is None:
-        return [_Job(seed, None, folder / name) for seed, name in zip(seeds, names, strict=True)]
+    if cycled is None:
+        return [_Sample(seed, None, folder / name) for seed, name in zip(seeds, names, strict=True)]
     return [
-        _Job(seed, label, folder / classes[label] / name) for seed, label, name in zip(seeds, turn, names, strict=True)
+        _Sample(seed, label, folder / classes[label] / name)
+        for seed, label, name in zip(seeds, cycled, names, strict=True)
     ]
 
 
-def _fill(sampler: Sampler, jobs: Sequence[_Job], truncation: float) -> None:
-    """Make and write images; threads encode and write one batch while the next is made.
+def _write_folder(sampler: Sampler, samples: Sequence[_Sample], truncation: float) -> None:
+    """Generate and write images; threads encode and write one batch while the next is generated.
 
     Raises CheckpointError if the disk is full or the folder cannot be written to; the files that are there are whole.
     """
     written: Iterator[None] = iter(())
-    with progress_bar("sampling", len(jobs)) as advance, ThreadPoolExecutor(WORKERS) as pool:
-        for start in range(0, len(jobs), sampler.batch):
-            part = jobs[start : start + sampler.batch]
-            labels = [job.label for job in part if job.label is not None] or None
-            images, domain = sampler([job.seed for job in part], labels, truncation), sampler.domain
-            pixels = pictures.as_pixels(images, domain.bit_depth, domain.value_range).cpu()
-            for _ in written:  # of the batch before; raises what a thread raised
+    domain = sampler.domain
+    with progress_bar("sampling", len(samples)) as advance, ThreadPoolExecutor(WORKERS) as pool:
+        for start in range(0, len(samples), sampler.batch):
+            batch = samples[start : start + sampler.batch]
+            labels = [sample.label for sample in batch if sample.label is not None] or None
+            images = sampler([sample.seed for sample in batch], labels, truncation)
+            pixels = as_pixels(images, domain.bit_depth, domain.value_range).cpu()
+            for _ in written:  # wait for the batch before; an error of its threads is raised here
                 advance()
-            written = pool.map(_write, pixels, [job.path for job in part])
+            written = pool.map(_write, pixels, [sample.path for sample in batch])
         list(written)
 
 
@@ -179,24 +184,24 @@ def _write(image: Tensor | Sequence[Tensor], path: Path) -> None:
 # One picture ---------------------------------------------------------------------------------------------------------
 
 
-def _of_one_class(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int]) -> list[int] | None:
-    """The labels given, in turn; by default the first class."""
-    return in_turn(sampler, len(seeds), labels or range(min(1, len(sampler.domain.classes))))
+def _labels_or_first(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int]) -> list[int] | None:
+    """A label for each seed: the given ones in rotation, by default the first class."""
+    return cycle_labels(sampler, len(seeds), labels or range(min(1, len(sampler.domain.classes))))
 
 
-def _mixed(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], truncation: float) -> Tensor:
-    """The grid of style mixing, uint8 (3, H, W)."""
-    images = pictures.as_uint8(sampler.mix(seeds, _of_one_class(sampler, seeds, labels), truncation)).cpu()
-    columns, rows = ([f"{seed}: {kind}" for seed in seeds] for kind in ("fine", "coarse"))
-    return pictures.grid([list(row) for row in images], columns, rows)
+def _style_mixing_grid(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], truncation: float) -> Tensor:
+    """uint8 (3, H, W)."""
+    images = as_uint8(sampler.mix(seeds, _labels_or_first(sampler, seeds, labels), truncation)).cpu()
+    columns, rows = ([f"{seed}: {styles}" for seed in seeds] for styles in ("fine", "coarse"))
+    return grid([list(row) for row in images], columns, rows)
 
 
-def _between(
-    sampler: Sampler, seeds: Sequence[int], frames: int, labels: Sequence[int], truncation: float, moving: bool
+def _interpolation(
+    sampler: Sampler, seeds: Sequence[int], frames: int, labels: Sequence[int], truncation: float, animated: bool
 ) -> Tensor | list[Tensor]:
-    """An interpolation: images that move, in which each seed's own comes once, or rows of a picture."""
-    given = _of_one_class(sampler, seeds, labels)
-    ways = pictures.as_uint8(sampler.interpolate(seeds, frames, given, truncation)).cpu()  # (pairs, frames, C, H, W)
-    if moving:
-        return [*ways[0], *(frame for way in ways[1:] for frame in way[1:])]
-    return pictures.grid([list(way) for way in ways])
+    """The frames of an animation, in which each seed's image comes once; or a picture with a row for each pair."""
+    seed_labels = _labels_or_first(sampler, seeds, labels)
+    segments = as_uint8(sampler.interpolate(seeds, frames, seed_labels, truncation)).cpu()  # (pairs, frames, C, H, W)
+    if animated:
+        return [*segments[0], *(frame for segment in segments[1:] for frame in segment[1:])]
+    return grid([list(segment) for segment in segments])

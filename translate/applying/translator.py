@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from translate.applying.inference import in_mode, needs_no_input, own_random_numbers
+from translate.applying.inference import generates_from_noise, in_mode, preserving_random_state
 from translate.applying.model_file import load_model, stride_of
 from translate.device import (
     autocast,
@@ -25,23 +25,23 @@ from translate.model import Model
 
 
 def load(model: str | Path, device: str = "auto", precision: str = "auto") -> Translator:
-    """The translator of a model file or of a run folder.
+    """Load the model of a model file or of a run folder, ready to translate.
 
     device: auto, cpu, cuda, cuda:1 or mps. precision: auto, bf16, fp16 or fp32.
     Raises CheckpointError, PluginError (the model's plugin is not installed) and UsageError.
     """
     keep_freed_memory()
-    where = resolve_device(device)
-    translator = Translator(load_model(model, where), where, precision)
+    torch_device = resolve_device(device)
+    translator = Translator(load_model(model, torch_device), torch_device, precision)
     translator.model.to(memory_format=translator.memory_format)
     return translator
 
 
 class Translator:
-    """Translates images with a model, and leaves the model as it was: weights, buffers, and the networks' modes."""
+    """Translates images with a model. The model's weights, buffers and train or eval modes stay as they are."""
 
     def __init__(self, model: Model[Any], device: torch.device, precision: str = "auto") -> None:
-        """model: on `device` already."""
+        """model: already on `device`."""
         self.model = model
         self.device = device
         self.precision = resolve_precision(precision, device, model.spec.deep)
@@ -52,9 +52,13 @@ class Translator:
         self.one_by_one = model.couples_batch or model.inference_mode == "train"
 
     def route(self, to: str | None = None) -> tuple[str, str]:
-        """Source and target domain of a translation; None: the model's default. Raises UsageError naming the routes."""
+        """The source and target domain of a translation; by default those of the model's first route.
+
+        Raises UsageError, with all routes, for a target that the model does not have.
+        """
         if not self.routes:
-            remedy = " It makes them of random numbers: use `translate sample`." if needs_no_input(self.model) else ""
+            from_noise = generates_from_noise(self.model)
+            remedy = " It generates them from noise: use `translate sample`." if from_noise else ""
             raise UsageError(f"The model {self.model.name!r} does not translate images.{remedy}")
         for source, target in self.routes:
             if to in (None, target):
@@ -65,13 +69,14 @@ class Translator:
     def __call__(
         self, images: Tensor, *, to: str | None = None, seed: int = 0, names: Sequence[str] | None = None
     ) -> Tensor:
-        """Translate images; the result does not depend on which images share the call, nor on their order.
+        """Translate images. Each result depends on its own image alone, not on the others of the call or their order.
 
         images: (N, C, H, W) float in [-1, 1], any height and width, of the domain that `to` is translated from.
-        names: N names; an image's random numbers, if the model draws any, come from the seed and its name. By default
-        the names are "0", "1", …
-        Returns (N, C', H, W) float32 in [-1, 1] on the translator's device; clone it to train on it.
-        Raises UsageError for a route that the model does not have, or images of another shape.
+        names: one for each image, by default "0", "1", …; random numbers that the model draws for an image depend on
+        the seed and the image's name.
+        Returns (N, C', H, W) float32 in [-1, 1] on the translator's device, as an inference tensor: clone it to train
+        on it.
+        Raises UsageError for a target that the model does not have, or images of another shape.
         """
         source, to = self.route(to)
         channels = self.model.spec[source].channels
@@ -81,22 +86,22 @@ class Translator:
         names = [str(index) for index in range(len(images))] if names is None else names
         training = self.model.inference_mode == "train"
         with torch.inference_mode(), autocast(self.device, self.precision), in_mode(self.model, training) as restore:
-            padded = pad(images.to(self.device, torch.float32), self.stride)
+            padded = pad_to_multiple(images.to(self.device, torch.float32), self.stride)
             padded = padded.contiguous(memory_format=self.memory_format)
             if not self.one_by_one:
-                results = self._checked(padded, to)
+                results = self._translate(padded, to)
             else:
                 parts = []
                 for index, name in enumerate(names):
-                    with own_random_numbers(self.device):
-                        torch.manual_seed(_seed_of(seed, name))
-                        parts.append(self._checked(padded[index : index + 1], to))
+                    with preserving_random_state(self.device):
+                        torch.manual_seed(_image_seed(seed, name))
+                        parts.append(self._translate(padded[index : index + 1], to))
                     restore()
                 results = torch.cat(parts)
             return results[..., :height, :width].clamp(-1, 1).contiguous()
 
-    def _checked(self, images: Tensor, to: str) -> Tensor:
-        """The model's own translation, float32. Raises PluginError if it has another shape than it should."""
+    def _translate(self, images: Tensor, to: str) -> Tensor:
+        """What the model's `translate` returns, as float32. Raises PluginError if its shape is wrong."""
         results = self.model.translate(images, to=to)
         expected = (len(images), self.model.spec[to].channels, *images.shape[-2:])
         if results.shape != expected:
@@ -104,23 +109,26 @@ class Translator:
         return results.float()
 
 
-def pad(images: Tensor, stride: int) -> Tensor:
-    """Grow images (..., H, W), at the right and bottom to multiples of `stride`, mirrored at the last pixel."""
+def pad_to_multiple(images: Tensor, stride: int) -> Tensor:
+    """Pad images (..., H, W) at the right and bottom, by reflection, so that both sides are multiples of `stride`.
+
+    Unlike `torch.nn.functional.pad`, it takes any dtype and reflects as often as needed.
+    """
     height, width = images.shape[-2:]
     if height % stride == 0 and width % stride == 0:
         return images
-    rows, columns = _mirrored(height, stride), _mirrored(width, stride)
+    rows, columns = _reflected_indices(height, stride), _reflected_indices(width, stride)
     return images[..., rows.to(images.device)[:, None], columns.to(images.device)]
 
 
-def _mirrored(length: int, stride: int) -> Tensor:
-    """Where the pixels of a padded side come from: 0 1 2 1 0 1 2 1 for length 3 and stride 8. int64."""
+def _reflected_indices(length: int, stride: int) -> Tensor:
+    """For each pixel along a padded side, the index of its source, int64: 0 1 2 1 0 1 2 1 for length 3 and stride 8."""
     period = max(2 * (length - 1), 1)
-    places = torch.arange(length + -length % stride) % period
-    return torch.minimum(places, period - places) if length > 1 else places
+    indices = torch.arange(length + -length % stride) % period
+    return torch.minimum(indices, period - indices) if length > 1 else indices
 
 
-def _seed_of(seed: int, name: str) -> int:
-    """The seed of one image's random numbers, by the user's seed and the image's name alone."""
+def _image_seed(seed: int, name: str) -> int:
+    """The seed of one image's random numbers: a hash of the user's seed and the image's name."""
     digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big")

@@ -1,1 +1,1 @@
-"""The command line: one module a command, which parses and prints. The work is done by the functions that it calls."""
+"""The command line: one module for each command, which parses and prints and calls a function for the work."""

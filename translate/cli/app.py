@@ -1,10 +1,10 @@
-"""The app: the built-in commands, those that plugins add, and how an error is told."""
+"""The command-line app: built-in commands, commands of plugins, and how errors are printed."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any
 
@@ -17,19 +17,26 @@ from translate.errors import PluginError, TranslateError, UsageError, did_you_me
 from translate.plugins import registry
 from translate.version import __version__
 
-WrongUsage: Any = typer.BadParameter.__base__  # click's UsageError; typer carries click within and does not export it
+ClickUsageError: Any = typer.BadParameter.__base__  # typer includes click, but does not export this class
 
 
 class Commands(TyperGroup):
-    """The built-in commands; plugins are asked for theirs only when help lists them, or a name is not built in."""
+    """The built-in commands and those of plugins, which are loaded only to list them or to run one of them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        built_in = sorted(self.commands, key=lambda name: name != "fit")
         try:
-            added = [name for name in registry.commands() if not _is_taken(name, self.commands)]
-        except PluginError as error:  # help is where one looks when something is broken
+            added = registry.commands()
+        except PluginError as error:  # a broken plugin must not break the help
             print(f"warning: {error}", file=sys.stderr)
-            added = []
-        return [*sorted(self.commands, key=lambda name: name != "fit"), *added]
+            return built_in
+        for name in added:
+            if name in self.commands:
+                print(
+                    f"warning: the command {name!r} of {added.provider(name)} was left out: a built-in has this name",
+                    file=sys.stderr,
+                )
+        return [*built_in, *(name for name in added if name not in self.commands)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in self.commands:
@@ -37,18 +44,11 @@ class Commands(TyperGroup):
         added = registry.commands()
         if cmd_name not in added:
             raise UsageError(f"There is no command {cmd_name!r}. {did_you_mean(cmd_name, [*self.commands, *added])}")
-        return _from_function(cmd_name, added[cmd_name])
-
-
-def _is_taken(name: str, built_in: Mapping[str, Any]) -> bool:
-    if name in built_in:
-        owner = registry.commands().owner(name)
-        print(f"warning: the command {name!r} of {owner} was left out: a built-in has this name", file=sys.stderr)
-    return name in built_in
+        return _command_from_function(cmd_name, added[cmd_name])
 
 
 @cache
-def _from_function(name: str, function: Callable[..., Any]) -> Any:
+def _command_from_function(name: str, function: Callable[..., Any]) -> Any:
     single = typer.Typer(add_completion=False)
     single.command(name)(function)
     return typer.main.get_command(single)
@@ -62,8 +62,8 @@ for command in (apply.apply, sample.sample, evaluate.evaluate, models.models, pl
     app.command()(command)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"translate {__version__}")
         raise typer.Exit
 
@@ -73,7 +73,9 @@ def describe(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from; goes anywhere.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Translate images from one domain to another: train a model, then apply it to a folder."""
 
@@ -81,12 +83,12 @@ def describe(
 def run(arguments: list[str]) -> int:
     """Run one command line; an error becomes one line on stderr and an exit status."""
     debug = "--debug" in arguments  # here, so that it can stand behind the command too
-    words = [word for word in arguments if word != "--debug"]
+    others = [argument for argument in arguments if argument != "--debug"]
     try:
-        status = app(words, prog_name="translate", standalone_mode=False)
+        status = app(others, prog_name="translate", standalone_mode=False)
     except TranslateError as error:
         return _tell(str(error), error.exit_status, debug)
-    except WrongUsage as error:
+    except ClickUsageError as error:
         return _tell(_in_our_words(error), 2, debug)
     return status if type(status) is int else 0
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from translate.applying.options import ApplyFormat, PrecisionChoice, Side
 from translate.cli.output import AsJson, print_json
 
 
@@ -19,16 +20,15 @@ def apply(
     output: Annotated[str, typer.Argument(help="Folder for the translations, under the same names.")],
     to: Annotated[str | None, typer.Option(help="Domain to translate to; by default the model's first.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images translated at once.")] = 8,
-    format: Annotated[
-        Literal["same", "png", "jpg", "webp", "tiff", "npy"], typer.Option(help="File format of the translations.")
-    ] = "same",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Translate again what exists.")] = False,
+    format: Annotated[ApplyFormat, typer.Option(help="File format of the translations.")] = "same",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Translate images again whose translations exist.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], typer.Option(help="As in fit.")] = "auto",
+    precision: Annotated[PrecisionChoice, typer.Option(help="As in fit.")] = "auto",
     side: Annotated[
-        Literal["auto", "left", "right", "whole"],
-        typer.Option(help="Part of each image to translate; auto takes the side that the model learned from."),
+        Side, typer.Option(help="Part of each image to translate; auto takes the side that the model learned from.")
     ] = "auto",
     degrade: Annotated[
         bool, typer.Option("--degrade", help="Inputs are good images: degrade them first, as in training.")
@@ -37,7 +37,8 @@ def apply(
 ) -> None:
     """Translate an image or a folder with a trained model.
 
-    Exit status 1 if some files failed; the rest are done, and a list says which and why.
+    Files that fail are listed with the reasons, and the others are translated.
+    The exit status is then 1.
     """
     from translate.applying.folder import apply as translate_folder
     from translate.distributed.group import process_group
@@ -48,7 +49,7 @@ def apply(
             to=to, batch=batch, format=format, overwrite=overwrite, seed=seed,
             device=device, precision=precision, side=side, degrade=degrade, group=group,
         )  # fmt: skip
-    if group.rank > 0:  # the first tells
+    if group.rank > 0:  # the first rank prints
         return
     if json:
         print_json(dataclasses.asdict(result))

@@ -1,4 +1,4 @@
-"""`translate bench MODEL`: what each lever of the engine is worth on this machine, against a plain loop."""
+"""`translate bench MODEL`: times training steps on this machine, with the engine's speed-ups and in a plain loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from translate.cli import flags
-from translate.cli.model_commands import ByModel
+from translate.cli.model_commands import ModelGroup
 from translate.cli.output import AsJson, print_json, print_table
 from translate.errors import UsageError
 from translate.formatting import plural
@@ -20,47 +20,44 @@ if TYPE_CHECKING:
 COLUMNS = ("", "ms/step", "images/s", "peak MB", "× plain", "of matrix rate", "s to compile", "note")
 
 
-class Benches(ByModel):
+class BenchGroup(ModelGroup):
     """A model to measure."""
 
-    def command_of(self, model: type[Model[Any]], words: list[str]) -> Any:
-        return _command(model)
+    def model_command(self, model: type[Model[Any]], arguments: list[str]) -> Any:
+        """The model's command, with the engine's options that a step's time depends on, and the model's own."""
+        from translate.training.config import FitConfig
+
+        engine, own = FitConfig.model_fields, model.Config.model_fields
+        parameters = [
+            flags.option("size", flags.apply_preset("size", engine["size"], model.preset), "Options"),
+            flags.parameter("batch", Batches, str(model.preset.get("batch", 1))),
+            flags.option("device", engine["device"], "Options"),
+            flags.parameter("compile", Compile, True),
+            flags.parameter("turns", Turns, None),
+            flags.parameter("json", AsJson, False),
+            *(flags.option(name, field, f"Model: {model.name}") for name, field in own.items()),
+        ]
+        help = f"Measure a training step of {model.name}."
+        return flags.command(model.name, lambda **given: _bench(model, given), parameters, help)
 
 
 app = typer.Typer(
-    cls=Benches,
+    cls=BenchGroup,
     no_args_is_help=True,
     subcommand_metavar="MODEL",
-    help="Measure a training step on this machine: what precision, memory format, batching and compiling are worth. "
+    help="Measure a training step on this machine, to see how much time precision, memory format, batching and "
+    "compiling save. "
     "`translate bench MODEL --help` lists its options.",
 )
 
-Batches = Annotated[str, typer.Option("--batch", help="Images of each domain in a step; a table for each of 1,4,16.")]
-Compile = Annotated[
-    bool, typer.Option(" /--no-compile", help="Leave out what --compile is worth, which takes minutes.")
+Batches = Annotated[
+    str, typer.Option("--batch", help="Images of each domain in a step; 1,4,16 prints a table for each of them.")
 ]
+Compile = Annotated[bool, typer.Option(" /--no-compile", help="Do not measure --compile, which takes minutes.")]
 Turns = Annotated[
     int | None,
-    typer.Option("--turns", min=1, help="Turns of each row; by default 9, or 3 where a turn has several steps."),
+    typer.Option("--turns", min=1, help="Measurements of each row; by default 9, or 3 if each takes several steps."),
 ]
-
-
-def _command(model: type[Model[Any]]) -> Any:
-    """The model's command: what decides how long a step takes, and the model's own options."""
-    from translate.training.config import FitConfig
-
-    engine, own = FitConfig.model_fields, model.Config.model_fields
-    parameters = [
-        flags.flag("size", flags.with_preset(engine["size"], model.preset, "size"), "Options"),
-        flags.parameter("batch", Batches, str(model.preset.get("batch", 1))),
-        flags.flag("device", engine["device"], "Options"),
-        flags.parameter("compile", Compile, True),
-        flags.parameter("turns", Turns, None),
-        flags.parameter("json", AsJson, False),
-        *(flags.flag(name, field, f"Model: {model.name}") for name, field in own.items()),
-    ]
-    about = f"Measure a training step of {model.name}."
-    return flags.command(model.name, lambda **given: _bench(model, given), parameters, about)
 
 
 def _bench(model: type[Model[Any]], given: dict[str, Any]) -> None:
@@ -71,16 +68,16 @@ def _bench(model: type[Model[Any]], given: dict[str, Any]) -> None:
     from translate.training.config import complete, fit_config
 
     own = model.Config.model_fields
-    options = {name: flags.parsed(own[name], value) for name, value in given.items() if name in own}
-    batches = _sizes(given.get("batch", str(model.preset.get("batch", 1))))
+    options = {name: flags.parse_value(own[name], value) for name, value in given.items() if name in own}
+    batches = _batch_sizes(given.get("batch", str(model.preset.get("batch", 1))))
     values: dict[str, Any] = {name: given[name] for name in ("size", "device") if name in given}
-    # What a discriminator is shown is augmented on request, which is no part of the game that is compared here.
+    # Augmenting the discriminators' images is an option of fit, which the plain loop does not have.
     values |= {"model": model.name, "options": options, "batch": batches[0], "discriminator_augment": "none"}
     config = complete(model, fit_config(values), None)
     device = resolve_device(config.device)
     measured = bench(config, device, batches, given.get("turns"), compile=given.get("compile", True))
-    words = [model.name, "--size", str(config.size), *_flags(options), *_flags(measured["fastest"] or {})]
-    command = f"translate fit {shlex.join(words)}" if measured["fastest"] else None
+    arguments = [model.name, "--size", str(config.size), *_arguments(options), *_arguments(measured["fastest"] or {})]
+    command = f"translate fit {shlex.join(arguments)}" if measured["fastest"] else None
     machine = {"device": str(device), "devices": devices(), "versions": versions()}
     report = {"model": model.name, "size": config.size, "options": config.options, **machine, **measured}
     if given.get("json"):
@@ -89,23 +86,23 @@ def _bench(model: type[Model[Any]], given: dict[str, Any]) -> None:
         _print(report, command)
 
 
-def _sizes(text: str) -> list[int]:
+def _batch_sizes(text: str) -> list[int]:
     """The batch sizes in "1,4,16". Raises UsageError."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) for word in words):
+    sizes = [size.strip() for size in text.split(",")]
+    if not all(size.isdecimal() and int(size) for size in sizes):
         raise UsageError(f"--batch {text!r}: expected whole numbers from 1, with commas between them, as in 1,4.")
-    return list(dict.fromkeys(map(int, words)))
+    return list(dict.fromkeys(map(int, sizes)))
 
 
-def _flags(values: dict[str, Any]) -> list[str]:
-    """Values as the words of a command line."""
-    words: list[str] = []
+def _arguments(values: dict[str, Any]) -> list[str]:
+    """Values as arguments of a command line: ["--size", "64", "--no-sharp"]."""
+    arguments: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
-            words.append(flags.dashed(name if value else f"no_{name}"))
+            arguments.append(flags.flag_name(name if value else f"no_{name}"))
         else:
-            words += [flags.dashed(name), value if isinstance(value, str) else dumps(value)]
-    return words
+            arguments += [flags.flag_name(name), value if isinstance(value, str) else dumps(value)]
+    return arguments
 
 
 def _print(report: dict[str, Any], command: str | None) -> None:
@@ -119,12 +116,12 @@ def _print(report: dict[str, Any], command: str | None) -> None:
     for each in report["tables"]:
         print(f"\nbatch {each['batch']}")
         cells = [_cells(row) for row in each["rows"]]
-        shown = [place for place in range(len(COLUMNS)) if any(row[place] for row in cells)]
-        print_table([COLUMNS[place] for place in shown], [[row[place] for place in shown] for row in cells])
+        filled = [column for column in range(len(COLUMNS)) if any(row[column] for row in cells)]
+        print_table([COLUMNS[column] for column in filled], [[row[column] for column in filled] for row in cells])
     if command:
-        print(f"\nThe fastest that fit does, your images added: {command}")
+        print(f"\nThe fastest settings, to which you add your images: {command}")
     else:
-        print("\nNothing fitted into the memory; try a smaller --batch or --size.")
+        print("\nNothing fits into the memory; try a smaller --batch or --size.")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`translate data`: sets that have names, what a folder holds, what is kept on disk."""
+"""`translate data`: lists and downloads data sets, checks images, and shows what is cached on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Data sets by name, a look at your own images, and what is kept on disk.",
+    help="List and download data sets, check your own images, and see what is kept on disk.",
 )
 
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 def list_datasets(json: AsJson = False) -> None:
     """List the data sets that cards and plugins offer: name, domains, size of the download, licence, state.
 
-    The domains go where a folder can: `--a horses --b zebras`, or `--data horse2zebra` for a set's first two.
+    A domain's name may stand for a folder: `--a horses --b zebras`, or `--data horse2zebra` for a set's first two.
     """
     from translate.data.catalogue.datasets import offered, size_of
 
@@ -46,9 +46,9 @@ def get(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a download.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Download data sets: size, licence and citation are shown first; a download that broke off goes on.
+    """Download data sets, after showing their size, licence and citation. An interrupted download is continued.
 
-    What arrives is compared with the card's checksum, or with that of an earlier download, before it is unpacked.
+    The file is compared with the card's checksum, or with that of an earlier download, before it is unpacked.
     """
     from translate.data.catalogue.datasets import folder_of, offered, prepared, require_consent
 

@@ -13,12 +13,14 @@ from translate.formatting import format_bytes, plural
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them all; they are made again when needed.")] = False,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete them all; they are decoded again when needed.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """List the decoded images that are kept on disk for sets too large for the memory, or delete them.
+    """List the decoded images that are kept on disk for data sets too large for the memory, or delete them.
 
-    Downloaded data sets are not among them: `translate data list` names those.
+    Downloaded data sets are not among them; see `translate data list`.
     """
     from translate.data.batches.store import clear as delete
     from translate.data.batches.store import kept

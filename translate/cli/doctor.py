@@ -1,4 +1,4 @@
-"""`translate doctor`: what is installed, what the machine can do, and what is wrong."""
+"""`translate doctor`: shows versions, devices and plugins, and finds problems of the installation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from translate.plugins import registry
 def doctor(json: AsJson = False) -> None:
     """Show versions, devices and plugins, and check the installation.
 
-    Exit status 1 if something has to be mended.
+    The exit status is 1 if there is a problem.
     """
     registry.load_all()
     problems = _problems()
@@ -36,7 +36,7 @@ def doctor(json: AsJson = False) -> None:
 
 
 def _problems() -> list[str]:
-    """What is wrong with the installation, each with what to do."""
+    """The problems of the installation, each with what to do."""
     problems = []
     if others := conflicting_distributions():
         owners = " and ".join(others)

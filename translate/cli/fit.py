@@ -1,4 +1,4 @@
-"""`translate fit MODEL`: the engine's options and the model's own become flags."""
+"""`translate fit MODEL`: trains a model. The command has the engine's options and the model's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from translate.cli import flags
-from translate.cli.model_commands import ByModel
+from translate.cli.model_commands import ModelGroup
 from translate.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -20,14 +20,23 @@ LENGTH = ("epochs", "steps", "minutes")
 RUN = ("run", "init", "checkpoint_every", "keep", "log_every")
 
 EXCLUSIVE = (LENGTH, ("data", "a"), ("data", "b"))
-"""Options that replace each other: one that is given as a flag drops the others that a config file sets."""
+"""Options that exclude each other: if one is on the command line, the others in a config file are ignored."""
 
 
-class Models(ByModel):
-    """A model to train; `--config` may name it as well."""
+class FitGroup(ModelGroup):
+    """A model to train, named on the command line or in the file of `--config`."""
 
-    def command_of(self, model: type[Model[Any]], words: list[str]) -> Any:
-        return _command(model, words)
+    def model_command(self, model: type[Model[Any]], arguments: list[str]) -> Any:
+        """The model's command. Raises PluginError if the model declares an option that the engine has."""
+        _check_no_clash(model)
+        own = model.Config.model_fields
+        parameters = [
+            *_engine_options(model),
+            *(flags.option(name, field, f"Model: {model.name}") for name, field in own.items()),
+        ]
+        about = inspect.cleandoc(model.__doc__ or model.Config.__doc__ or "")
+        help = f"Train {model.name}.\n\n{escape(about)}"
+        return flags.command(model.name, lambda **given: _start(model, given, arguments), parameters, help)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         file = _config_file(args)
@@ -35,21 +44,21 @@ class Models(ByModel):
 
 
 app = typer.Typer(
-    cls=Models,
+    cls=FitGroup,
     no_args_is_help=True,
     subcommand_metavar="MODEL",
     help="Train a model. `translate fit MODEL --help` lists its options; `translate fit --config FILE` repeats a run.",
 )
 
 
-def _config_file(words: list[str]) -> str | None:
-    """The file of `--config FILE` or `--config=FILE` where no model is named in front."""
-    if words and words[0].startswith("-"):
-        for word, following in zip(words, [*words[1:], None], strict=True):
-            if word == "--config":
+def _config_file(arguments: list[str]) -> str | None:
+    """The file of `--config FILE` or `--config=FILE`, if no model is named before it."""
+    if arguments and arguments[0].startswith("-"):
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            if argument == "--config":
                 return following
-            if word.startswith("--config="):
-                return word.partition("=")[2]
+            if argument.startswith("--config="):
+                return argument.partition("=")[2]
     return None
 
 
@@ -62,29 +71,17 @@ def _model_of(file: str) -> str:
     return model
 
 
-def _command(model: type[Model[Any]], words: Sequence[str]) -> Any:
-    """The model's command, made of its declarations. Raises PluginError if it redefines an option of the engine.
-
-    words: what follows `translate fit`, for the processes that it may start.
-    """
+def _check_no_clash(model: type[Model[Any]]) -> None:
     from translate.training.config import FitConfig
 
-    own = model.Config.model_fields
-    if taken := own.keys() & {*FitConfig.model_fields, "config", "resume", "help", "debug", "context"}:
-        words = " and ".join(sorted(map(flags.dashed, taken)))
-        raise PluginError(f"The model {model.name!r} declares {words}, which the engine already has; rename the field.")
-    parameters = [
-        *_engine_options(model),
-        *(flags.flag(name, field, f"Model: {model.name}") for name, field in own.items()),
-    ]
-    about = inspect.cleandoc(model.__doc__ or model.Config.__doc__ or "")
-    return flags.command(
-        model.name, lambda **given: _start(model, given, words), parameters, f"Train {model.name}.\n\n{escape(about)}"
-    )
+    reserved = {*FitConfig.model_fields, "config", "resume", "help", "debug", "context"}
+    if clashes := model.Config.model_fields.keys() & reserved:
+        names = " and ".join(sorted(map(flags.flag_name, clashes)))
+        raise PluginError(f"The model {model.name!r} declares {names}, which the engine already has; rename the field.")
 
 
 def _engine_options(model: type[Model[Any]]) -> Iterator[inspect.Parameter]:
-    """The options of FitConfig that this model needs, and two that are no part of a run's record, panel by panel."""
+    """The options of FitConfig that apply to this model, panel by panel; and --config and --resume, with the run's."""
     from translate.data.options import DataOptions
     from translate.training.config import FitConfig
 
@@ -94,7 +91,7 @@ def _engine_options(model: type[Model[Any]]) -> Iterator[inspect.Parameter]:
     for panel in ("Data", "Length", "Run", "Engine"):
         for name, field in FitConfig.model_fields.items():
             if panels.get(name, "Engine") == panel and _applies(name, model.data.names):
-                yield flags.flag(name, flags.with_preset(field, model.preset, name), panel)
+                yield flags.option(name, flags.apply_preset(name, field, model.preset), panel)
         if panel == "Run":
             yield flags.parameter("config", ConfigFile, None)
             yield flags.parameter("resume", Resume, False)
@@ -102,7 +99,7 @@ def _engine_options(model: type[Model[Any]]) -> Iterator[inspect.Parameter]:
 
 ConfigFile = Annotated[
     str | None,
-    typer.Option("--config", rich_help_panel="Run", help="A run.toml, or a file of its shape; flags have precedence."),
+    typer.Option("--config", rich_help_panel="Run", help="A run.toml, or a file like it; flags have precedence."),
 ]
 Resume = Annotated[
     bool,
@@ -111,17 +108,17 @@ Resume = Annotated[
 
 
 def _applies(option: str, domains: tuple[str, ...]) -> bool:
-    """Whether an option of FitConfig says something to a model that needs these domains."""
-    word = option.removeprefix("test_")
-    if word in ("data", "swap"):
+    """Whether an option of FitConfig applies to a model with these domains."""
+    name = option.removeprefix("test_")
+    if name in ("data", "swap"):
         return len(domains) == 2
-    return option not in ("model", "options") and (word not in ("a", "b", "images") or word in domains)
+    return option not in ("model", "options") and (name not in ("a", "b", "images") or name in domains)
 
 
-def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str]) -> None:
-    """Train with these values, over those of the config file if there is one. Raises UsageError for a bad value.
+def _start(model: type[Model[Any]], given: dict[str, Any], arguments: Sequence[str]) -> None:
+    """Train with the given options, which override those of the config file. Raises UsageError for a bad value.
 
-    For several devices the same words go to as many processes.
+    arguments: those after `translate fit`, with which a process for each of several devices is started.
     """
     from translate.training.config import complete, fit_config, read_config
 
@@ -136,7 +133,7 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
     for group in EXCLUSIVE:
         if given.keys() & group:
             values = {name: value for name, value in values.items() if name not in group}
-    values["options"] |= {name: flags.parsed(own[name], value) for name, value in given.items() if name in own}
+    values["options"] |= {name: flags.parse_value(own[name], value) for name, value in given.items() if name in own}
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
@@ -148,5 +145,5 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
         return
     folder, stored = run_folder(config, resume)
     check_batch(complete(model, config, stored).batch, config.devices)
-    if status := launch(["fit", *words, f"--run={folder}", "--resume"], config.device, config.devices):
+    if status := launch(["fit", *arguments, f"--run={folder}", "--resume"], config.device, config.devices):
         raise typer.Exit(status)

@@ -1,4 +1,4 @@
-"""What this machine is: versions and devices."""
+"""The versions of the software and the devices of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEPENDENCIES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "plugg
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, this package, and what it depends on; None for what is not installed."""
+    """The versions of Python, this package and its dependencies; None for a dependency that is not installed."""
     return {
         "python": platform.python_version(),
         "translate": __version__,
@@ -30,7 +30,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def devices() -> list[dict[str, Any]]:
-    """What the machine computes on, the CPU first."""
+    """The devices that torch can use, the CPU first."""
     import torch
 
     from translate.device import cpu_name, fastest_precision

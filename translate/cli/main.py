@@ -1,6 +1,12 @@
-"""START HERE for the command line: what the command `translate` runs.
+"""START HERE for the command line: the entry point of the command `translate`.
 
-Nothing but the standard library is imported before it is known that the package `translate` is this one.
+    app.py               the commands, and how errors are printed
+    fit.py, apply.py, …  one module for each command: parsing and printing
+    flags.py             options made of the fields of a config
+    model_commands.py    commands with a sub-command for each model
+
+Only the standard library is imported before `main` has checked that another distribution has not overwritten the
+package `translate`.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from translate.cli.name_clash import conflicting_distributions, is_overwritten, 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
-    arguments: the words after `translate`; by default those of the process.
+    arguments: those after `translate`; by default those of the process.
     """
     if is_overwritten():
         clash = f"Another distribution has overwritten the module `translate`. {remedy(conflicting_distributions())}"

@@ -1,4 +1,4 @@
-"""A command with a sub-command for each installed model, whose own options are among its flags."""
+"""Commands with a sub-command for each installed model, which has the model's own options."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from translate.model import Model
 
 
-class ByModel(TyperGroup):
-    """The sub-commands are the models, known from metadata; the one that is named is imported, the others are not."""
+class ModelGroup(TyperGroup):
+    """The group of sub-commands. It lists models from metadata, and imports only the model whose sub-command is run."""
 
-    def command_of(self, model: type[Model[Any]], words: list[str]) -> Any:
-        """The sub-command of a model, made of its declarations. words: the model's name, and those that follow it."""
+    def model_command(self, model: type[Model[Any]], arguments: list[str]) -> Any:
+        """The sub-command of a model. arguments: the model's name and what follows it on the command line."""
         raise NotImplementedError
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(registry.model_names())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return Unloaded(self, cmd_name, help=f"From {registry.model_names().get(cmd_name)}.")
+        return LazyModelCommand(self, cmd_name, help=f"From {registry.model_names().get(cmd_name)}.")
 
 
-class Unloaded(TyperCommand):
-    """Stands for a model's command in lists; the model is imported when the command's own words are parsed."""
+class LazyModelCommand(TyperCommand):
+    """Stands for a model's sub-command in lists. The model is imported when the sub-command's arguments are parsed."""
 
-    def __init__(self, group: ByModel, name: str, **options: Any) -> None:
+    def __init__(self, group: ModelGroup, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self.group = group
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
         from translate.model import find_model
 
-        command = self.group.command_of(find_model(str(self.name)), [str(self.name), *args])
+        command = self.group.model_command(find_model(str(self.name)), [str(self.name), *args])
         return command.make_context(info_name, args, parent, **extra)

@@ -1,4 +1,4 @@
-"""`translate models`: what can be trained, and with `--networks` the parts that `--generator` and the like may name."""
+"""`translate models`: lists models, or with `--networks` the networks and losses that options of models may name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANNELS: dict[Role, dict[str, int]] = {
     "synthesis": {"in_channels": 128, "out_channels": 3},
     "features": {},
 }
-"""What the networks of each role are given, so that their parameters can be counted."""
+"""Arguments of the networks of each role, with which they are built to count their parameters."""
 
 
 def models(
@@ -41,11 +41,11 @@ def models(
         ]
         print_table(("model", "distribution", "data", "about"), rows)
     else:
-        registry.model("")  # raises, and says why there is none
+        registry.model("")  # raises an error that says why there is none
 
 
 def _model(name: str, distribution: str) -> dict[str, Any]:
-    """One line of the list; a model that does not load costs its own line only."""
+    """One row of the list. For a model that does not load, it holds the error."""
     row: dict[str, Any] = {"name": name, "distribution": distribution, "data": None, "about": "", "error": None}
     from translate.model import find_model
 
@@ -86,9 +86,9 @@ def _network(network: Network, role: Role) -> dict[str, Any]:
         "about": first_line(inspect.getdoc(network.factory)),
     }
     try:
-        with torch.device("meta"):  # counts without allocating
+        with torch.device("meta"):  # no memory is allocated
             module = network.build({}, size=256, **CHANNELS[role])
-    except Exception as error:  # a stranger's factory may raise anything
+    except Exception as error:  # a plugin's factory may raise anything
         return row | {"parameters": None, "stride": None, "error": f"{type(error).__name__}: {error}"}
     parameters = sum(each.numel() for each in module.parameters())
     stride = getattr(module, "stride", 1)

@@ -1,4 +1,4 @@
-"""Other distributions that install a module called `translate`: pip lets them overwrite this one without a word."""
+"""Finds other distributions with a module called `translate`, with which pip overwrites this one without a warning."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def conflicting_distributions() -> list[str]:
 
 def is_overwritten() -> bool:
     """Whether the package `translate` that is imported is another distribution's."""
-    package = sys.modules["translate"]  # imported before this module, which is in it
-    return not hasattr(package, "_HOMES") or not hasattr(package, "__version__")
+    package = sys.modules["translate"]  # imported before this module, which is part of it
+    return not hasattr(package, "_MODULES") or not hasattr(package, "__version__")
 
 
 def remedy(others: Sequence[str]) -> str:

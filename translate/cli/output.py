@@ -1,4 +1,4 @@
-"""How answers are printed: tables for people, JSON for programs."""
+"""Prints tables for people and JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings: framed by rich on a terminal, otherwise aligned lines of full length."""
+    """Print rows under column names: with rich's frames on a terminal, otherwise as aligned lines without a limit."""
     if not sys.stdout.isatty():
         widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
         for cells in (columns, *rows):
@@ -30,12 +30,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     framed = Table(box=SIMPLE_HEAD)
     for column in columns:
-        framed.add_column(column, overflow="fold")  # nothing is cut off
+        framed.add_column(column, overflow="fold")  # wraps long cells instead of cutting them off
     for cells in rows:
         framed.add_row(*cells)
     Console(markup=False, highlight=False).print(framed)
 
 
 def first_line(text: str | None) -> str:
-    """The first line of a docstring, or nothing."""
+    """The first line of a docstring, or an empty string."""
     return (text or "").strip().partition("\n")[0]

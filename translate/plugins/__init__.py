@@ -1,4 +1,8 @@
-"""Plugins: what they may offer (`types`), the hooks by which they offer it (`hooks`), and who offers what (`registry`).
+"""START HERE for plugins, with hooks.py.
 
-Nothing here knows what is made of it: networks, losses, readers and models ask the registry, and it asks none of them.
+    hooks.py      the hooks that a plugin may implement
+    types.py      what it may register by them, apart from models, as plain dataclasses
+    registry.py   finds and loads plugins, and collects what they register
+
+The rest of the core uses the registry, and nothing here imports the parts of the core that use it.
 """

@@ -1,7 +1,18 @@
-"""Every hook of `translate`. A plugin is a module whose functions carry `@translate.hookimpl` and a name from here.
+"""Every hook of `translate`. A plugin is a module with `@translate.hookimpl` functions that have the names of hooks.
 
-An implementation may take any subset of a hook's arguments. Registration is by callback: each `register` checks what it
-is given at once, with the plugin's own frame on the stack.
+An implementation may take any subset of a hook's arguments. A `register_…` hook gets a callback `register`. It checks
+each registration at once, so a traceback shows the plugin's line. registry.py calls these hooks when what they register
+is needed for the first time:
+
+    register_models         to load a model by name: translate.model.find_model
+    register_networks       to build a network by name: translate/networks.py; and for `translate models --networks`
+    register_losses         to look up an adversarial loss by name: translate/losses.py; and for the same command
+    register_datasets       to resolve a domain's name: translate/data/catalogue/datasets.py
+    register_augmentations  to build the transforms of --augment: translate/data/augmentation/
+    register_readers        to find and decode image files: translate/data/files/
+    register_commands       to list the commands, or to run one that is not built in: translate/cli/app.py
+
+The `run_…` hooks are called by translate/training/run.py, on the first rank only.
 """
 
 from __future__ import annotations
@@ -19,7 +30,7 @@ hookimpl = pluggy.HookimplMarker("translate")
 
 
 class RegisterNetwork(Protocol):
-    """The `register` of `register_networks`."""
+    """The type of the callback `register` of `register_networks`."""
 
     def __call__(
         self,
@@ -30,66 +41,66 @@ class RegisterNetwork(Protocol):
     ) -> None: ...
 
 
-# ------------------------------------------------------------------ what a plugin offers
+# ------------------------------------------------------------------ what a plugin registers
 
 
 @hookspec
 def register_models(register: Callable[[type[Any]], None]) -> None:
-    """Offer model classes; each needs an entry point of its own name in the group `translate.models`."""
+    """Register model classes; each needs an entry point with its name in the group `translate.models`."""
 
 
 @hookspec
 def register_networks(register: RegisterNetwork) -> None:
-    """Offer networks that a user may name, as in `--generator "resnet(blocks=6)"`; networks.py has the roles."""
+    """Register networks that a user may name, as in `--generator "resnet(blocks=6)"`; types.py has the roles."""
 
 
 @hookspec
 def register_losses(register: Callable[[AdversarialLoss], None]) -> None:
-    """Offer adversarial losses that a user may name, as in `--adversarial hinge`."""
+    """Register adversarial losses that a user may name, as in `--adversarial hinge`."""
 
 
 @hookspec
 def register_datasets(register: Callable[[Dataset], None]) -> None:
-    """Offer data sets whose domains a user may name, as in `--a sans --b serif`."""
+    """Register data sets whose domains a user may name, as in `--a sans --b serif`."""
 
 
 @hookspec
 def register_augmentations(register: Callable[[str, Callable[..., Any]], None]) -> None:
-    """Offer augmentations that a user may name, as in `--augment "crop,flip,affine(degrees=5)"`.
+    """Register augmentations that a user may name, as in `--augment "crop,flip,affine(degrees=5)"`.
 
-    Each is a name and a factory: its annotated options are validated, and it returns one transform of albumentations or
-    kornia. The engine sees to pairs, label images and seeds.
+    Each has a name and a function with annotated options, which are validated. It returns one transform of
+    albumentations or kornia. The engine takes care of pairs, label maps and seeds.
     """
 
 
 @hookspec
 def register_readers(register: Callable[[Reader], None]) -> None:
-    """Offer readers of image files by their extensions; they are asked before the built-in ones."""
+    """Register readers of image files by their extensions; they are tried before the built-in ones."""
 
 
 @hookspec
 def register_commands(register: Callable[[str, Callable[..., Any]], None]) -> None:
-    """Offer a command: its name, and a function whose typed parameters typer turns into arguments and options."""
+    """Register commands: a name, and a function whose typed parameters typer turns into arguments and options."""
 
 
-# ------------------------------------------------------------------ what a plugin may watch: at ticks, never in a step
+# ------------------------------------------------------------------ what a plugin observes, between steps
 
 
 @hookspec
 def run_started(run: Path, config: Mapping[str, Any]) -> None:
-    """A training run begins or goes on; `config` is what `run.toml` holds."""
+    """A training run starts or is resumed; `config` is the content of `run.toml`."""
 
 
 @hookspec
 def run_ticked(run: Path, metrics: Mapping[str, Any]) -> None:
-    """A tick: `metrics` is the line that was just written to `metrics.jsonl`."""
+    """Metrics were logged; `metrics` is the new line of `metrics.jsonl`."""
 
 
 @hookspec
 def run_saved(run: Path, checkpoint: Path, samples: Path) -> None:
-    """A checkpoint folder and a grid of sample translations were written."""
+    """A checkpoint folder and a picture with samples were written."""
 
 
 @hookspec
 def run_ended(run: Path, reason: Literal["done", "interrupted", "failed"]) -> None:
-    """The run is over: all steps are done, or it was stopped (and can be resumed), or it failed with an error."""
+    """The run has ended: all steps are done, or it was interrupted (and can be resumed), or it failed with an error."""

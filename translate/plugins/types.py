@@ -1,6 +1,6 @@
-"""What a plugin may offer besides models: plain declarations, which the core builds on.
+"""What a plugin may register besides models: plain dataclasses, which the rest of the core uses.
 
-Nothing here imports torch, so that a plugin that offers one of these does not slow down `translate --help`.
+Nothing here imports torch, so a plugin that registers one of these does not slow down `translate --help`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ ROLES: dict[Role, str] = {
     "synthesis": "generator from noise",
     "features": "feature network",
 }
-"""The roles of networks, and what a network of each is called."""
-GIVEN = ("in_channels", "out_channels", "size")
-"""The arguments of a network's factory that the core gives; all others are the user's options."""
+"""The roles of networks, and the noun for a network of each role."""
+SHAPE_ARGUMENTS = ("in_channels", "out_channels", "size")
+"""The arguments of a network's factory that the core sets; all others are options of the user."""
 
 
 @dataclass(frozen=True)
@@ -43,46 +43,54 @@ class Network:
     @property
     def options(self) -> dict[str, inspect.Parameter]:
         """The options that a user may set."""
-        return {name: p for name, p in inspect.signature(self.factory).parameters.items() if name not in GIVEN}
+        return {
+            name: p for name, p in inspect.signature(self.factory).parameters.items() if name not in SHAPE_ARGUMENTS
+        }
 
-    def build(self, options: dict[str, Any], **given: int) -> nn.Module:
-        """The module. given: in_channels, out_channels and size, as far as the role has them. Raises UsageError."""
+    def build(self, options: dict[str, Any], **shape: int) -> nn.Module:
+        """Build the network. shape: those of in_channels, out_channels and size that its role has.
+
+        Raises UsageError for options that the factory does not take, and for more than one output channel if it has
+        no `out_channels`.
+        """
         for option in options:
             if option not in self.options:
                 raise UsageError(
                     f"The network {self.name!r} has no option {option!r}. {did_you_mean(option, self.options)}"
                 )
         parameters = inspect.signature(self.factory).parameters
-        if given.get("out_channels", 1) != 1 and "out_channels" not in parameters:
+        if shape.get("out_channels", 1) != 1 and "out_channels" not in parameters:
             raise UsageError(
-                f"The network {self.name!r} gives one score for an image; {given['out_channels']} are needed."
+                f"The network {self.name!r} gives one score for an image; {shape['out_channels']} are needed."
             )
-        given = {name: value for name, value in given.items() if name in parameters}
+        shape = {name: value for name, value in shape.items() if name in parameters}
         try:
-            return validate_call(self.factory)(**given, **options)
+            return validate_call(self.factory)(**shape, **options)
         except ValidationError as error:
-            what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
-            raise UsageError(f"The network {self.name!r} cannot be built: {what}.") from error
+            problems = "; ".join(
+                f"{'.'.join(map(str, each['loc']))}: {each['msg']}, got {each['input']!r}" for each in error.errors()
+            )
+            raise UsageError(f"The network {self.name!r} cannot be built: {problems}.") from error
 
 
 # ------------------------------------------------------------------ losses
 
 ScoreFunction = Callable[["Tensor"], "Tensor"]
-"""A discriminator, or a function that calls one: images (N, C, H, W) -> raw scores, with the images as first axis."""
+"""A discriminator, or a function that calls one: images (N, C, H, W) -> raw scores (N, …)."""
 
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """What a discriminator and a generator minimise against each other.
+    """The losses of a discriminator and a generator that are trained against each other.
 
-    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Models
-    of papers that halve it, to slow the discriminator down, do so themselves.
-    generator: (fake scores) -> scalar that the generator minimises; of a relativistic loss (real scores, fake scores).
+    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises, the sum of a real and a fake
+    part. Models of papers that halve the sum, to slow the discriminator down, halve it themselves.
+    generator: (fake scores) -> scalar that the generator minimises; (real scores, fake scores) if relativistic.
     about: one line for `translate models --networks`, with the paper.
-    relativistic: the generator's loss needs the scores of real images, too.
-    boundary: the score between real and fake, about which `real_sign` is taken.
-    penalty: (score function, real images, fake images) -> scalar that the discriminator minimises besides, weighted by
-    penalty_weight; None if the loss needs none.
+    relativistic: whether the generator's loss needs the scores of real images, too.
+    boundary: the score that is neither real nor fake; `real_sign` counts scores above it as real.
+    penalty: (score function, real images, fake images) -> scalar that the discriminator also minimises, times
+    penalty_weight; None without a penalty.
     """
 
     name: str
@@ -95,21 +103,24 @@ class AdversarialLoss:
     penalty_weight: float = 0.0
 
     def generator_loss(self, score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
-        """What the generator minimises, of real and fake images. Real ones are scored only by a relativistic loss."""
+        """The generator's loss on real and fake images. Only a relativistic loss scores the real ones."""
         if self.relativistic:
             return self.generator(score(real), score(fake))
         return self.generator(score(fake))
 
     def real_sign(self, real: Tensor) -> Tensor:
-        """The mean sign of real scores: 1 when all are found real, 0 by chance. A stat, by which ADA adapts."""
+        """The mean sign of real scores: 1 if all are taken for real, 0 by chance. ADA adapts to this stat (its r_t)."""
         return (real.detach() - self.boundary).sign().mean()
 
     def penalties(self, loss: Loss) -> list[Penalty]:
-        """The penalties of a discriminator's player: `loss`, which calls `penalty_loss`, if this loss has a penalty."""
+        """The penalties to declare for a discriminator: one if this loss has a penalty, otherwise none.
+
+        loss: the model's function for it, which calls `penalty_loss`.
+        """
         return [Penalty(loss)] if self.penalty is not None and self.penalty_weight else []
 
     def penalty_loss(self, score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
-        """The weighted penalty of the discriminator, of real and fake images."""
+        """The discriminator's weighted penalty on real and fake images."""
         if self.penalty is None:
             raise ValueError(f"the loss {self.name!r} has no penalty; list `penalties(...)` in the player")
         return self.penalty_weight * self.penalty(score, real, fake)
@@ -120,14 +131,14 @@ class AdversarialLoss:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images that have a name.
+    """A data set that a user may name.
 
-    name: of the data set; `--data NAME` means its first two domains.
-    domains: their names, which `--a` and `--b` take, alone or as NAME/DOMAIN.
-    prepare: fills the folder it is given with train/DOMAIN/* and, where images are held out, test/DOMAIN/*; called
-        once, and again after `version` was raised.
-    licence, about: one line each, for people.
-    parts: for each domain which half of side-by-side images it is; these lie in train/* and test/*.
+    name: `--data NAME` means the first two domains.
+    domains: names of the domains, which `--a` and `--b` take, alone or as NAME/DOMAIN.
+    prepare: fills the folder that it is called with: train/DOMAIN/* and, for held-out images, test/DOMAIN/*. It is
+        called once, and again when `version` has been raised.
+    licence, about: one line each, for the user.
+    parts: for side-by-side images, which half each domain is; these images are in train/* and test/*.
     """
 
     name: str
@@ -140,9 +151,10 @@ class Dataset:
 
 
 class Header(NamedTuple):
-    """What a file says before its pixels are decoded.
+    """The format of an image, from the header of its file.
 
-    Upright width and height in pixels, channels as `decode` gives them, and their bits: 8, 16, or 32 for float32.
+    width, height: in pixels, of the upright image. channels: those of the decoded image. bits: of each channel: 8, 16,
+    or 32 for float32.
     """
 
     width: int
@@ -153,13 +165,13 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """A way to read files of some extensions.
+    """Reads image files with certain extensions.
 
     suffixes: the extensions, in lower case with their dot.
-    header: reads what it must of an open file; None passes the file on to the next reader, in the end to Pillow.
-    decode: the pixels of a file whose header was given; `images.from_array` makes them of a numpy array.
+    header: an open file -> its Header, or None if another reader should read it; the last one is Pillow.
+    decode: the content of a file whose header was read -> the pixels (C, H, W) (see `images.from_array`).
 
-    Both may raise anything for a file that is damaged: it costs that file alone, and is reported with its name.
+    Both may raise any exception for a damaged file. The file is then left out, and reported with its name.
     """
 
     name: str

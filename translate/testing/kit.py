@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from translate.applying.inference import needs_no_input
+from translate.applying.inference import generates_from_noise
 from translate.applying.model_file import load_model, write_model_file
-from translate.applying.sampler import Sampler, in_turn
+from translate.applying.sampler import Sampler, cycle_labels
 from translate.applying.translator import Translator
 from translate.benchmarking.plain import PlainLoop
 from translate.data import images as pictures
@@ -328,14 +328,14 @@ def translates_any_size_reproducibly(case: Case) -> None:
 def makes_an_image_of_a_seed(case: Case) -> None:
     """Of a model without an input: an image is a function of its seed and class, also when the model file makes it."""
     trainer = case.trainer()
-    if not needs_no_input(trainer.model):
+    if not generates_from_noise(trainer.model):
         return
     path = case.folder / "sampler.safetensors"
     write_model_file(path, trainer.model, trainer.exported(), {"steps": 0, "images": 0, "precision": "fp32"})
     again = Sampler.load(path, "cpu", "fp32")
     with trainer.averages.applied(trainer.model):
         sampler = Sampler(trainer.model, CPU, "fp32")
-        labels = in_turn(sampler, 3)
+        labels = cycle_labels(sampler, 3)
         found = sampler([0, 1, 2], labels)
         alone = torch.cat([sampler([seed], labels and labels[seed : seed + 1]) for seed in range(3)])
     assert torch.allclose(found, alone, atol=1e-5), "an image depends on the seeds that share its batch"

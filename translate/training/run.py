@@ -25,9 +25,9 @@ from typing import Any, Literal
 import tomli_w
 import torch
 
-from translate.applying.inference import needs_no_input
+from translate.applying.inference import generates_from_noise
 from translate.applying.model_file import EXPORT, load_model, read_manifest, write_model_file
-from translate.applying.sampler import Sampler, sheet
+from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.translator import Translator
 from translate.atomic_files import TEMPORARY, explain_os_error, write_atomically
 from translate.data import images as pictures
@@ -291,7 +291,7 @@ class Run(Observer):
         if signal is not None:
             self.terminal.say(f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {folder} --resume.")
             raise SystemExit(128 + signal)
-        use = f"sample {folder} OUTPUT" if needs_no_input(trainer.model) else f"apply {folder} INPUT OUTPUT"
+        use = f"sample {folder} OUTPUT" if generates_from_noise(trainer.model) else f"apply {folder} INPUT OUTPUT"
         wait = trainer.waited / max(self.seconds - self._before, 1e-9)
         steps = plural(trainer.steps, "step")
         self.terminal.say(
@@ -350,10 +350,10 @@ class Run(Observer):
         path = self.folder / "samples" / f"{trainer.step:09d}.png"
         path.parent.mkdir(exist_ok=True)
         with trainer.averages.applied(trainer.model):
-            if needs_no_input(trainer.model):
+            if generates_from_noise(trainer.model):
                 sampler = Sampler(trainer.model, trainer.device, trainer.precision, batch=trainer.config.batch)
                 classes = max(1, len(sampler.domain.classes))
-                writers.save(sheet(sampler, max(1, SHEET // classes) * classes), path)
+                writers.save(sample_grid(sampler, max(1, SHEET // classes) * classes), path)
             else:
                 self._save_translations(trainer, path)
         return path

@@ -7,13 +7,13 @@ import translate
 from translate import Discriminators, Generators
 
 
-class JudgedConfig(translate.ModelConfig):
+class EvaluatedConfig(translate.ModelConfig):
     """gain: −1 is the right answer of `negative`, 1 does nothing."""
 
     gain: float = -1.0
 
 
-class Negative(translate.Model[JudgedConfig]):
+class Negative(translate.Model[EvaluatedConfig]):
     """Learns that white becomes black; from b to a it does nothing."""
 
     name = "negative"
@@ -23,20 +23,20 @@ class Negative(translate.Model[JudgedConfig]):
     def __init__(self, config, spec):
         super().__init__(config, spec)
         self.net = nn.Conv2d(spec.a.channels, spec.b.channels, 1, bias=False)
-        self.judge = nn.Conv2d(spec.b.channels, 1, 1)
+        self.discriminator = nn.Conv2d(spec.b.channels, 1, 1)
         nn.init.dirac_(self.net.weight)
         with torch.no_grad():
             self.net.weight.mul_(config.gain)
 
     def players(self):
         yield Generators([self.net], loss=dict)
-        yield Discriminators([self.judge], loss=dict)
+        yield Discriminators([self.discriminator], loss=dict)
 
     def translate(self, images, *, to, style=None):
         return self.net(images) if to == "b" else images
 
 
-class Plain(translate.Model[JudgedConfig]):
+class Plain(translate.Model[EvaluatedConfig]):
     """Plain images of a random grey; of class `dark` below 0 and of class `light` above."""
 
     name = "plain"
