@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from translate.data.augmentation.checks import Pixels, apply, check_label_values, label_noise, refusal
-from translate.data.augmentation.transforms import Transform, all_transforms, simple_transforms
+from translate.data.augmentation.transforms import Transform, nested
 from translate.formatting import plural
 
 
@@ -66,22 +66,23 @@ class _SeededTransforms:
     """Copies of the transforms for one thread and one kind of image."""
 
     def __init__(self, transforms: Sequence[Transform], kind: str) -> None:
-        self._transforms = [copy.deepcopy(transform) for transform in transforms]
+        self._transforms = copy.deepcopy(list(transforms))
+        self._parts = [(label, part) for label, _, transform in self._transforms for part in nested(transform)]
         self._kind = kind
         self._generators = []
-        for each in (each for transform in self._transforms for each in all_transforms(transform.value)):
+        for _, part in self._parts:
             generators = random.Random(), numpy.random.PCG64(0)
             # parents come before their children, for which they set the generators as well
-            each.set_random_state(numpy.random.Generator(generators[1]), generators[0])
+            part.set_random_state(numpy.random.Generator(generators[1]), generators[0])
             self._generators.append(generators)
-            if kind == "labels" and isinstance(each, albumentations.ImageOnlyTransform):
-                each.p = 0.0  # a choice among transforms already knows their weights, so its draw stays the same
+            if kind == "labels" and isinstance(part, albumentations.ImageOnlyTransform):
+                part.p = 0.0  # a choice among transforms already knows their weights, so its draw stays the same
 
     def __call__(self, pixels: Pixels, seed: int) -> Pixels:
         """One image, (H, W, C) uint8 or float32, through all transforms. Raises DataError."""
         self._seed(seed)
-        for transform in self._transforms:
-            pixels = self._apply(transform.label, transform.value, pixels)
+        for label, _, transform in self._transforms:
+            pixels = self._apply(label, transform, pixels)
         return pixels
 
     def check(self, pixels: Pixels) -> None:
@@ -93,13 +94,14 @@ class _SeededTransforms:
         self._seed(0)
         values, noise = label_noise(*pixels.shape)
         probe = noise.astype(pixels.dtype) if self._kind == "labels" else pixels
-        for transform in self._transforms:
-            for part in simple_transforms(transform.value):
-                result = self._apply(transform.label, part, probe, force_apply=True)
-                if self._kind == "labels":
-                    fill = getattr(part, "fill_mask", None)
-                    fill = numpy.broadcast_to(0 if fill is None else fill, pixels.shape[2:])
-                    check_label_values(result, [*values, fill], self._refusal(transform.label, part, pixels))
+        for label, part in self._parts:
+            if not isinstance(part, albumentations.BasicTransform):
+                continue  # a choice or sequence, whose parts are checked one by one
+            result = self._apply(label, part, probe, force_apply=True)
+            if self._kind == "labels":
+                fill = getattr(part, "fill_mask", None)
+                fill = numpy.broadcast_to(0 if fill is None else fill, pixels.shape[2:])
+                check_label_values(result, [*values, fill], self._refusal(label, part, pixels))
 
     def _seed(self, seed: int) -> None:
         """Set all generators anew: in place, which takes half the time of `set_random_seed`."""

@@ -24,12 +24,7 @@ class KorniaPipeline:
     """Transforms of kornia, applied to whole batches."""
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
-        # a container of one transform skips colour transforms for labels, and samples labels by nearest neighbour
-        nearest = {DataKey.MASK: {"resample": "nearest"}}
-        self._transforms = [
-            (label, AugmentationSequential(value, data_keys=["input"], extra_args=nearest))
-            for label, _, value in transforms
-        ]
+        self._transforms = [_SeededTransform(label, value) for label, _, value in transforms]
         self._checked: set[object] = set()
 
     @torch.no_grad()
@@ -55,30 +50,16 @@ class KorniaPipeline:
 
     def _augment_images(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         batch = (batch + 1) / 2  # kornia's images are in [0, 1]
-        for number, seed in enumerate(seeds):
-            batch = self._apply(number, batch, "images", seed).clamp(0, 1)
+        for transform, seed in zip(self._transforms, seeds, strict=True):
+            batch = transform(batch, "images", seed).clamp(0, 1)
         return batch * 2 - 1
 
     def _augment_labels(self, batch: Tensor, seeds: Sequence[int]) -> Tensor:
         """Kornia fills pixels from outside the image with 0, which is no label; a channel of ones finds them."""
         batch = torch.cat([batch, torch.ones_like(batch[:, :1])], 1)  # (N, C + 1, H, W)
-        for number, seed in enumerate(seeds):
-            batch = self._apply(number, batch, "labels", seed)
+        for transform, seed in zip(self._transforms, seeds, strict=True):
+            batch = transform(batch, "labels", seed)
         return batch[:, :-1].where(batch[:, -1:] > 0, -1.0)
-
-    def _apply(self, number: int, batch: Tensor, kind: str, seed: int, *, force: bool = False) -> Tensor:
-        """One transform with the draws of one seed; force: on every row, whatever its probability. Raises DataError."""
-
-        def transformed() -> Any:
-            transform = self._transforms[number][1]
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices' generators as well
-            params: Any = transform.forward_parameters(batch.shape)
-            if force:
-                params[0].data["batch_prob"] = torch.ones(len(batch))
-            return transform(batch, params=params, data_keys=["mask" if kind == "labels" else "input"])
-
-        result: Tensor = apply(transformed, batch, _described, self._refusal(number, batch, kind))
-        return result
 
     def _check(self, batch: Tensor, kind: str) -> None:
         """Apply every transform once to images like these, so that a rare one does not fail hours later.
@@ -89,15 +70,38 @@ class KorniaPipeline:
         channels, height, width = batch.shape[1:]
         values, noise = (torch.from_numpy(each) / 255 for each in label_noise(height, width, channels + 1))
         probe = noise.permute(2, 0, 1)[None].to(batch.device) if kind == "labels" else (batch[:1] + 1) / 2
-        for number in range(len(self._transforms)):
-            result = self._apply(number, probe, kind, seed=0, force=True)
+        for transform in self._transforms:
+            result = transform(probe, kind, seed=0, force=True)
             if kind == "labels":
                 pixels = result[0].permute(1, 2, 0).cpu().numpy()
-                check_label_values(pixels, list(values.numpy()), self._refusal(number, probe, kind))
+                check_label_values(pixels, list(values.numpy()), transform.refusal(probe, kind))
 
-    def _refusal(self, number: int, batch: Tensor, kind: str) -> str:
-        label, (transform,) = self._transforms[number]
-        return refusal(label, transform, kind, batch.shape[1] - (kind == "labels"))
+
+class _SeededTransform:
+    """One transform."""
+
+    def __init__(self, label: str, transform: Any) -> None:
+        # a container of one skips colour transforms for labels, and samples labels by nearest neighbour
+        nearest = {DataKey.MASK: {"resample": "nearest"}}
+        self._sequence = AugmentationSequential(transform, data_keys=["input"], extra_args=nearest)
+        self._label, self._transform = label, transform
+
+    def __call__(self, batch: Tensor, kind: str, seed: int, *, force: bool = False) -> Tensor:
+        """A batch with the draws of one seed; force: on every row, whatever the probability. Raises DataError."""
+
+        def transformed() -> Any:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the devices' generators as well
+            params: Any = self._sequence.forward_parameters(batch.shape)
+            if force:
+                params[0].data["batch_prob"] = torch.ones(len(batch))
+            return self._sequence(batch, params=params, data_keys=["mask" if kind == "labels" else "input"])
+
+        result: Tensor = apply(transformed, batch, _described, self.refusal(batch, kind))
+        return result
+
+    def refusal(self, batch: Tensor, kind: str) -> str:
+        """The beginning of an error; the last channel of labels is the one of ones."""
+        return refusal(self._label, self._transform, kind, batch.shape[1] - (kind == "labels"))
 
 
 def _described(batch: Tensor) -> str:

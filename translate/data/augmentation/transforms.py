@@ -28,11 +28,8 @@ _LIBRARIES = {
     "kornia": ("kornia.augmentation", "AugmentationBase2D"),
 }
 """Each library's module, and the class from which its transforms of single images inherit."""
-_ABSTRACT = {
-    *("BasicTransform", "DualTransform", "ImageOnlyTransform"),
-    *("AugmentationBase2D", "RigidAffineAugmentationBase2D"),
-    *("GeometricAugmentationBase2D", "IntensityAugmentationBase2D"),
-}
+_ABSTRACT = ("Base2D", "BasicTransform", "DualTransform", "ImageOnlyTransform")
+"""How the names of base classes end."""
 
 
 class Transform(NamedTuple):
@@ -123,9 +120,9 @@ def _checked(what: str, label: str, made: Any) -> Transform:
     """What was made, as a Transform, if it is one of images alone. Raises UsageError."""
     roots = {cls.__module__.partition(".")[0] for cls in type(made).__mro__}
     if "albumentations" in roots:
-        for simple in simple_transforms(made):
-            if wanted := [name for name in simple.targets_as_params if name != "image"]:
-                name = type(simple).__name__
+        for part in nested(made):
+            if wanted := [name for name in getattr(part, "targets_as_params", ()) if name != "image"]:
+                name = type(part).__name__
                 raise UsageError(f"{what}: {name} needs more than images ({', '.join(wanted)}); leave it out.")
         return Transform(label, "albumentations", made)
     if "kornia" in roots and isinstance(made, tuple(_classes("kornia").values())):
@@ -135,35 +132,34 @@ def _checked(what: str, label: str, made: Any) -> Transform:
     )
 
 
-def all_transforms(transform: Any) -> Iterator[Any]:
+def nested(transform: Any) -> Iterator[Any]:
     """A transform of albumentations, and all that a choice or sequence such as OneOf contains, parents first."""
     from albumentations import BaseCompose
 
     yield transform
     if isinstance(transform, BaseCompose):
         for child in transform.transforms:
-            yield from all_transforms(child)
-
-
-def simple_transforms(transform: Any) -> Iterator[Any]:
-    """Those of `all_transforms` that change images themselves."""
-    from albumentations import BasicTransform
-
-    return (each for each in all_transforms(transform) if isinstance(each, BasicTransform))
+            yield from nested(child)
 
 
 def _classes(library: str) -> dict[str, type]:
     """The transforms of single 2D images that a library has, by name."""
     module_name, base_name = _LIBRARIES[library]
     module = importlib.import_module(module_name)
-    base, other_dimensions = getattr(module, base_name), getattr(module, "Transform3D", ())
-    classes = {name: value for name, value in vars(module).items() if isinstance(value, type) and name not in _ABSTRACT}
-    return {n: c for n, c in classes.items() if issubclass(c, base) and not issubclass(c, other_dimensions)}
+    base, volumes = getattr(module, base_name), getattr(module, "Transform3D", ())
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and not issubclass(value, volumes)
+        and not name.endswith(_ABSTRACT)
+    }
 
 
 @contextmanager
 def _warnings_as_errors() -> Iterator[None]:
-    """Albumentations only warns of options that it does not know or cannot use."""
+    """For albumentations, which only warns of options that it does not know or cannot use."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "(?i).*(please|try to|consider) us")  # advice to take another transform
