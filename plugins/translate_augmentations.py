@@ -1,8 +1,8 @@
 """Augmentations by name, as in `--augment "crop,flip,colour(hue=0.1),affine"`.
 
-Each comes from the library that does it better. albumentations runs in the loader's threads. On a CPU, its colour, blur,
-compression and elastic warps are 4 to 20 times as fast as kornia's; and kornia draws noise on the CPU, whatever the
-device. kornia runs on the device, where one resampling of the whole batch is cheap. Images are mirrored at their
+Each comes from the library that does it better. albumentations runs in the loader's threads. On a CPU its colour, blur,
+compression and elastic warps are 4 to 20 times as fast as those of kornia; and kornia draws noise on the CPU, whatever
+the device. kornia runs on the device, where one resampling of the whole batch is cheap. Images are mirrored at their
 borders, because a discriminator soon recognises black corners.
 """
 

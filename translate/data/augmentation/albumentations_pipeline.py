@@ -20,7 +20,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from translate.data.augmentation.checks import Pixels, apply, check_label_values, label_noise, refusal
+from translate.data.augmentation.checks import Pixels, apply_checked, check_label_values, label_noise, start_of_error
 from translate.data.augmentation.transforms import Transform, nested
 from translate.formatting import plural
 
@@ -101,7 +101,7 @@ class _SeededTransforms:
             if self._kind == "labels":
                 fill = getattr(part, "fill_mask", None)
                 fill = numpy.broadcast_to(0 if fill is None else fill, pixels.shape[2:])
-                check_label_values(result, [*values, fill], self._refusal(label, part, pixels))
+                check_label_values(result, [*values, fill], self._start_of_error(label, part, pixels))
 
     def _seed(self, seed: int) -> None:
         """Set all generators anew: in place, which takes half the time of `set_random_seed`."""
@@ -119,14 +119,17 @@ class _SeededTransforms:
         inputs, target = {"image": pixels}, "image"
         if self._kind == "labels":  # every transform asks the image for its size
             inputs, target = {"image": numpy.zeros((*pixels.shape[:2], 1), numpy.uint8), "mask": pixels}, "mask"
-        result: Pixels = apply(
-            lambda: transform(**inputs, **force)[target], pixels, _described, self._refusal(label, transform, pixels)
+        result: Pixels = apply_checked(
+            lambda: transform(**inputs, **force)[target],
+            pixels,
+            _described,
+            self._start_of_error(label, transform, pixels),
         )
         return result
 
-    def _refusal(self, label: str, transform: Any, pixels: Pixels) -> str:
+    def _start_of_error(self, label: str, transform: Any, pixels: Pixels) -> str:
         depth = "" if pixels.dtype == numpy.uint8 else ", given to it as float32 in [0, 1]"
-        return refusal(label, transform, self._kind, pixels.shape[2]) + depth
+        return start_of_error(label, transform, self._kind, pixels.shape[2]) + depth
 
 
 def _to_pixels(image: Tensor, low: float, high: float) -> Pixels:

@@ -15,21 +15,21 @@ from translate.formatting import plural
 Pixels = NDArray[Any]
 
 
-def refusal(label: str, transform: object, kind: str, channels: int) -> str:
-    """The beginning of an error about a transform that does not fit the images. label: what the user wrote."""
+def start_of_error(label: str, transform: object, kind: str, channels: int) -> str:
+    """The error of a transform that does not fit the images, up to the reason. label: what the user wrote."""
     images = f"{'label images' if kind == 'labels' else 'images'} of {plural(channels, 'channel')}"
     return f"The augmentation {label} ({type(transform).__name__}) cannot be applied to {images}"
 
 
-def apply(transform: Callable[[], Any], images: Any, description: Callable[[Any], str], refusal: str) -> Any:
+def apply_checked(transform: Callable[[], Any], images: Any, describe: Callable[[Any], str], error_start: str) -> Any:
     """The result of a transform of images: an array or tensor of the same shape and type. Raises DataError."""
     try:
         result = transform()
     except Exception as error:  # transforms raise errors of any type for images that do not fit
-        raise DataError(f"{refusal}: {reason(error)}.") from error
+        raise DataError(f"{error_start}: {reason(error)}.") from error
     if type(result) is not type(images) or (result.shape, result.dtype) != (images.shape, images.dtype):
         raise DataError(
-            f"{refusal}: it makes {description(result)} of {description(images)}, and training needs one size and "
+            f"{error_start}: it makes {describe(result)} of {describe(images)}, and training needs one size and "
             "type; take it out of --augment (--size and --preprocess set the size)."
         )
     return result
@@ -45,7 +45,7 @@ def label_noise(height: int, width: int, channels: int) -> tuple[Pixels, Pixels]
     return values, values[numpy.random.default_rng(0).integers(3, size=(height, width))]
 
 
-def check_label_values(pixels: Pixels, values: Sequence[Pixels], refusal: str) -> None:
+def check_label_values(pixels: Pixels, values: Sequence[Pixels], error_start: str) -> None:
     """Raise DataError unless every pixel of a label image (H, W, C) is one of the values, (C,) each."""
     if not numpy.any([(pixels == value).all(-1) for value in values], axis=0).all():
-        raise DataError(f"{refusal}: it makes values that were not there before; take it out of --augment.")
+        raise DataError(f"{error_start}: it makes values that were not there before; take it out of --augment.")

@@ -16,7 +16,7 @@ from kornia.augmentation import AugmentationSequential
 from kornia.constants import DataKey
 from torch import Tensor
 
-from translate.data.augmentation.checks import apply, check_label_values, label_noise, refusal
+from translate.data.augmentation.checks import apply_checked, check_label_values, label_noise, start_of_error
 from translate.data.augmentation.transforms import Transform
 
 
@@ -74,7 +74,7 @@ class KorniaPipeline:
             result = transform(probe, kind, seed=0, force=True)
             if kind == "labels":
                 pixels = result[0].permute(1, 2, 0).cpu().numpy()
-                check_label_values(pixels, list(values.numpy()), transform.refusal(probe, kind))
+                check_label_values(pixels, list(values.numpy()), transform.start_of_error(probe, kind))
 
 
 class _SeededTransform:
@@ -96,12 +96,12 @@ class _SeededTransform:
                 params[0].data["batch_prob"] = torch.ones(len(batch))
             return self._sequence(batch, params=params, data_keys=["mask" if kind == "labels" else "input"])
 
-        result: Tensor = apply(transformed, batch, _described, self.refusal(batch, kind))
+        result: Tensor = apply_checked(transformed, batch, _described, self.start_of_error(batch, kind))
         return result
 
-    def refusal(self, batch: Tensor, kind: str) -> str:
-        """The beginning of an error; the last channel of labels is the one of ones."""
-        return refusal(self._label, self._transform, kind, batch.shape[1] - (kind == "labels"))
+    def start_of_error(self, batch: Tensor, kind: str) -> str:
+        """The last channel of labels is the one of ones, and not counted."""
+        return start_of_error(self._label, self._transform, kind, batch.shape[1] - (kind == "labels"))
 
 
 def _described(batch: Tensor) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from translate.data.domains import Labelled, Paired, Part, Unpaired
+from translate.data.domains import Labelled, Paired, Unpaired
 from translate.data.files.sources import Entry
 from translate.data.layout.detection import DomainFiles, detect_layout
 from translate.data.options import DataOptions
@@ -36,15 +35,11 @@ class DetectedData:
     folder: str
 
     @property
-    def files(self) -> dict[Entry, set[Part]]:
-        """Every file once, training files first, and the parts of it that are images of a domain."""
-        train = [(domain.part, domain.train) for domain in self.domains]
-        held_out = [(domain.part, domain.held_out) for domain in self.domains]
-        parts: dict[Entry, set[Part]] = defaultdict(set)
-        for part, entries in train + held_out:
-            for entry in entries:
-                parts[entry].add(part)
-        return parts
+    def files(self) -> tuple[Entry, ...]:
+        """Every file once, training files first."""
+        train = [entry for domain in self.domains for entry in domain.train]
+        held_out = [entry for domain in self.domains for entry in domain.held_out]
+        return tuple(dict.fromkeys(train + held_out))
 
     @property
     def pairing(self) -> str:

@@ -78,29 +78,28 @@ class Scan(NamedTuple):
 
 def scan(data: DetectedData, advance: Callable[[], object] = lambda: None) -> Scan:
     """Decode and measure each file once, with all cores; `advance` is called after each file, from any thread."""
-    files = data.files
+    parts = {domain.part for domain in data.domains}
 
     def read(entry: Entry) -> dict[Part, ImageStats] | str:
         try:
             image = read_image(entry)
+            return {part: _measure(cut(image, part), data.relative(entry.origin)) for part in parts}
         except DataError as error:
-            result: dict[Part, ImageStats] | str = str(error).removeprefix(f"{entry.origin}: ")
-        else:
-            result = {part: _measure(cut(image, part), data.relative(entry.origin)) for part in files[entry]}
-        advance()
-        return result
+            return str(error).removeprefix(f"{entry.origin}: ")
+        finally:
+            advance()
 
-    results = dict(zip(files, in_parallel(read, list(files)), strict=True))
+    results = dict(zip(data.files, in_parallel(read, data.files), strict=True))
 
     def readable(entries: Sequence[Entry], part: Part) -> list[ImageStats]:
-        return [result[part] for entry in entries if not isinstance(result := results[entry], str)]
+        return [stats[part] for entry in entries if not isinstance(stats := results[entry], str)]
 
     return Scan(
         [
             DomainScan(domain, readable(domain.train, domain.part), readable(domain.held_out, domain.part))
             for domain in data.domains
         ],
-        {data.relative(entry.origin): result for entry, result in results.items() if isinstance(result, str)},
+        {data.relative(entry.origin): reason for entry, reason in results.items() if isinstance(reason, str)},
     )
 
 
