@@ -498,10 +498,10 @@ def test_a_change_of_size_or_type_is_found_at_once_however_rare(library, name, o
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_colour_transforms_that_need_three_channels_say_so(channels, tmp_path):
-    said = f"cannot be applied to images of {channels} channel"
-    with pytest.raises(DataError, match=said):
+    message = f"cannot be applied to images of {channels} channel"
+    with pytest.raises(DataError, match=message):
         on_host(of_library(tmp_path, "albumentations", {"ISONoise": {}}, 1e-6), [pixels(channels)], ["images"], 0)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         of_library(tmp_path, "kornia", {"RandomHue": {}}, 1e-6).kornia([batch(channels)], ["images"], 0)
 
 

@@ -79,8 +79,9 @@ class Report:
 
 def make_report(data: DetectedData, scan: Scan) -> Report:
     """The report on files that were detected and scanned."""
-    wrong, odd = tuple(problems(scan)), tuple(remarks(data, scan))
-    suggestions = {finding.flag.partition(" ")[0]: finding.flag for finding in (*wrong, *odd) if finding.flag}
+    found_problems, found_remarks = tuple(problems(scan)), tuple(remarks(data, scan))
+    flags = [finding.flag for finding in (*found_problems, *found_remarks) if finding.flag]
+    suggestions = {flag.partition(" ")[0]: flag for flag in flags}  # the last of each name
     return Report(
         paths=data.paths,
         layout=data.layout,
@@ -92,8 +93,8 @@ def make_report(data: DetectedData, scan: Scan) -> Report:
             for domain in scan.domains
             if domain.files.held_out or not held_out
         ),
-        problems=wrong,
-        remarks=odd,
+        problems=found_problems,
+        remarks=found_remarks,
         notes=tuple(note for note in data.notes if not note.startswith("Held out:")),  # the splits show that
         fit=Fit(
             f"translate fit MODEL {' '.join(f'--{name} {shlex.quote(value)}' for name, value in data.flags.items())}",
