@@ -1,9 +1,9 @@
 """Augmentations by name, as in `--augment "crop,flip,colour(hue=0.1),affine"`.
 
-Each comes from the library that does it better: albumentations, in the loader's threads, for colour, blur, compression
-and elastic warps, where it is 4 to 20 times as fast as kornia on a CPU, and for noise, which kornia draws on the CPU
-whatever the device; kornia, on the device, where one resampling of the whole batch is cheap there. Borders are
-mirrored, since a discriminator soon knows black corners.
+Each comes from the library that does it better. albumentations runs in the loader's threads. On a CPU its colour, blur,
+compression and elastic warps are 4 to 20 times as fast as those of kornia; and kornia draws noise on the CPU, whatever
+the device. kornia runs on the device, where one resampling of the whole batch is cheap. Images are mirrored at their
+borders, because a discriminator soon recognises black corners.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field
 import translate
 
 Share = Annotated[float, Field(ge=0, le=1)]
-"""p, of every augmentation: the share of images that it is applied to."""
+"""The type of p: the share of images that an augmentation is applied to."""
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -27,7 +27,7 @@ def colour(
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05,
     p: Share = 1.0,
 ) -> Any:
-    """Each factor from 1 ± its strength, the hue turned by up to ± `hue` of a turn: albumentations, 17 × as fast."""
+    """Factors of 1 ± each strength, and a hue shift of up to ± `hue` turns. albumentations: 17 times kornia's rate."""
     import albumentations  # type: ignore[import-untyped]
 
     return albumentations.ColorJitter(
@@ -41,14 +41,14 @@ def affine(
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.95, 1.05),
     p: Share = 1.0,
 ) -> Any:
-    """Turned by up to ± degrees, moved by up to that share of the sides, scaled: kornia, once for the whole batch."""
+    """Rotates by up to ± degrees, moves by up to that share of the sides, scales. kornia: once for the whole batch."""
     import kornia.augmentation
 
     return kornia.augmentation.RandomAffine(degrees, (translate, translate), scale, padding_mode="reflection", p=p)
 
 
 def perspective(scale: Annotated[float, Field(ge=0, le=0.4)] = 0.1, p: Share = 1.0) -> Any:
-    """The corners moved by up to about that share of the sides: albumentations, as kornia's leaves black borders."""
+    """Moves the corners by up to about that share of the sides. albumentations: kornia leaves black borders."""
     import albumentations
     import cv2
 
@@ -56,21 +56,21 @@ def perspective(scale: Annotated[float, Field(ge=0, le=0.4)] = 0.1, p: Share = 1
 
 
 def blur(sigma: Annotated[float, Field(gt=0, le=20)] = 2.0, p: Share = 0.5) -> Any:
-    """Gaussian blur with a standard deviation of up to `sigma` pixels: albumentations, 8 times kornia's rate."""
+    """Gaussian blur with a standard deviation of up to `sigma` pixels. albumentations: 8 times kornia's rate."""
     import albumentations
 
     return albumentations.GaussianBlur(blur_limit=0, sigma_limit=(min(0.1, sigma), sigma), p=p)
 
 
 def noise(deviation: Annotated[float, Field(gt=0, le=1)] = 0.05, p: Share = 0.5) -> Any:
-    """Gaussian noise of up to that deviation, of 1 for white: albumentations, as kornia draws it on the CPU, too."""
+    """Gaussian noise of up to that deviation, as a share of white. albumentations: kornia draws it on the CPU, too."""
     import albumentations
 
     return albumentations.GaussNoise(std_range=(0, deviation), p=p)
 
 
 def compression(quality: tuple[int, int] = (40, 95), p: Share = 0.5) -> Any:
-    """JPEG artefacts of a quality drawn from that range: albumentations, 20 times kornia's rate."""
+    """JPEG artefacts of a quality drawn from that range. albumentations: 20 times kornia's rate."""
     import albumentations
 
     return albumentations.ImageCompression(quality_range=quality, p=p)
@@ -79,7 +79,7 @@ def compression(quality: tuple[int, int] = (40, 95), p: Share = 0.5) -> Any:
 def elastic(
     strength: Annotated[float, Field(ge=0)] = 60.0, smoothness: Annotated[float, Field(gt=0)] = 8.0, p: Share = 1.0
 ) -> Any:
-    """Warped by noise of that strength, smoothed by that deviation in pixels: albumentations, 4 times kornia's rate.
+    """Warps by noise of that strength, smoothed by that deviation in pixels. albumentations: 4 times kornia's rate.
 
     Simard, Steinkraus, Platt: Best Practices for Convolutional Neural Networks, ICDAR 2003, section 2.
     """

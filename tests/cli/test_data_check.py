@@ -45,16 +45,16 @@ def test_a_problem_is_exit_status_one_and_names_three_files(horses, translate):
         f"    trainA/x{i}.png: the file is empty" for i in range(3)
     ]
     assert "    and 2 more" in answer.out
-    told = json.loads(translate("data", "check", str(horses), "--json").out)
-    assert len(told["problems"][0]["files"]) == 5
+    printed = json.loads(translate("data", "check", str(horses), "--json").out)
+    assert len(printed["problems"][0]["files"]) == 5
 
 
 def test_json_has_stdout_to_itself(horses, translate):
     answer = translate("data", "check", str(horses / "trainA"), str(horses / "trainB"), "--json")
-    told = json.loads(answer.out)
+    printed = json.loads(answer.out)
     assert (answer.status, answer.err) == (0, "")
-    assert [split["domain"] for split in told["splits"]] == ["a", "b", "a", "b"]
-    assert told["fit"]["command"].startswith("translate fit MODEL --a ")
+    assert [split["domain"] for split in printed["splits"]] == ["a", "b", "a", "b"]
+    assert printed["fit"]["command"].startswith("translate fit MODEL --a ")
 
 
 def test_a_contact_sheet_is_written_when_asked_for(horses, translate, tmp_path):
@@ -79,7 +79,7 @@ def test_a_contact_sheet_that_cannot_be_written_is_one_line(horses, translate, t
     assert "could not be written" in answer.err
 
 
-def test_wrong_words_are_wrong_usage(horses, translate):
+def test_wrong_arguments_are_wrong_usage(horses, translate):
     assert translate("data", "check").status == 2
     assert translate("data", "check", "a", "b", "c").status == 2
     assert translate("data", "check", str(horses / "none")).status == 1

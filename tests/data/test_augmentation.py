@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from translate.data.augmentation import Augmentation, check, crops, parse
+from translate.data.augmentation.parsing import Augmentation, check, crops, parse
 from translate.errors import DataError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -36,10 +36,17 @@ def batch(channels: int = 3, count: int = 4) -> torch.Tensor:
 
 
 def on_host(parsed, images, kinds, seed):
-    """`on_host` with the range of each dtype, and of floats the image's own."""
+    """The images after albumentations, with the range of each dtype, and of floats the image's own."""
+    if parsed.albumentations is None:
+        return images
     whole = {torch.uint8: (0, 255), torch.uint16: (0, 65535)}
     ranges = [whole[image.dtype] if image.dtype in whole else torch.aminmax(image) for image in images]
-    return parsed.on_host(images, kinds, seed, [tuple(map(float, each)) for each in ranges])
+    return parsed.albumentations(images, kinds, seed, [tuple(map(float, each)) for each in ranges])
+
+
+def on_device(parsed, batches, kinds, seed):
+    """The batches after kornia."""
+    return parsed.kornia(batches, kinds, seed) if parsed.kornia else batches
 
 
 def values(tensor: torch.Tensor) -> set[float]:
@@ -57,15 +64,15 @@ def written(folder: Path, *tables: str) -> str:
     return str(folder / "mine.toml")
 
 
-# ------------------------------------------------------------------ words
+# ------------------------------------------------------------------ names
 
 
-def test_hot_words_keep_their_arguments():
+def test_built_in_operations_keep_their_arguments():
     parsed = parse("crop, flip,zoom(0.5, 1)")
-    assert parsed.hot == {"crop": (), "flip": (), "zoom": (0.5, 1.0)}
-    assert not parsed.has_host
-    assert not parsed.has_device
-    assert parse("none").hot == {}
+    assert parsed.built_in == {"crop": (), "flip": (), "zoom": (0.5, 1.0)}
+    assert parsed.albumentations is None
+    assert parsed.kornia is None
+    assert parse("none").built_in == {}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_whether_images_are_cut_is_known(text, answer):
 def test_without_transforms_nothing_changes():
     image, images = pixels(), batch()
     assert on_host(parse("crop"), [image], ["images"], 0) == [image]
-    assert parse("crop").on_device([images], ["images"], 0) == [images]
+    assert on_device(parse("crop"), [images], ["images"], 0) == [images]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ def test_without_transforms_nothing_changes():
         ("mine.toml", "There is no file 'mine.toml'"),
     ],
 )
-def test_wrong_words_are_refused_with_what_to_do(text, says, tmp_path, monkeypatch):
+def test_wrong_names_are_refused_with_what_to_do(text, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=re.escape(says)):
         check(text)
@@ -120,9 +127,9 @@ def in_a_process(code: str, **environment: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_hot_words_load_neither_torch_nor_the_libraries():
+def test_built_in_operations_load_neither_torch_nor_the_libraries():
     in_a_process(
-        "import sys; from translate.data.augmentation import check, crops\n"
+        "import sys; from translate.data.augmentation.parsing import check, crops\n"
         "check('crop,flip,vflip,rotate90,zoom(0.5, 1)'); crops('crop'); check('none')\n"
         "assert not {'torch', 'numpy', 'kornia', 'albumentations', 'cv2'} & set(sys.modules)"
     )
@@ -135,7 +142,7 @@ def test_albumentations_asks_no_server():
         "socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse\n"
     )
     in_a_process(
-        guard + "from translate.data.augmentation import check; check('colour,affine'); assert not asked, asked"
+        guard + "from translate.data.augmentation.parsing import check; check('colour,affine'); assert not asked, asked"
     )
     # the guard does see what albumentations does by itself
     in_a_process(guard + "import warnings; warnings.simplefilter('ignore'); import albumentations; assert asked")
@@ -151,9 +158,9 @@ def test_a_toml_file_holds_transforms_of_both_libraries(tmp_path):
         table("albumentations", "GaussianBlur", blur_limit=[3, 7], p=0.3),
     )
     parsed = parse(f"flip,{file}")
-    assert parsed.hot == {"flip": ()}
-    assert parsed.has_host
-    assert parsed.has_device
+    assert parsed.built_in == {"flip": ()}
+    assert parsed.albumentations is not None
+    assert parsed.kornia is not None
 
 
 def test_the_file_of_the_documentation_can_be_read(tmp_path):
@@ -328,7 +335,7 @@ def test_the_same_batch_twice_stays_the_same_on_the_device(name, tmp_path):
     codes = labels()[None].expand(4, -1, -1, -1) / 127.5 - 1
     state, changed = torch.random.get_rng_state(), False
     for seed in range(4):
-        first, second, label = one.on_device([batch(), batch(), codes], ["images", "images", "labels"], seed)
+        first, second, label = one.kornia([batch(), batch(), codes], ["images", "images", "labels"], seed)
         assert torch.equal(first, second)
         assert first.shape == batch().shape
         assert first.abs().max() <= 1
@@ -355,7 +362,7 @@ def test_images_that_differ_in_channels_move_alike_on_the_device(name, tmp_path)
     one = of_library(tmp_path, "kornia", {"RandomGaussianNoise": {"std": 0.0}, name: DEVICE_GEOMETRY[name]})
     images = batch()
     for seed in range(4):
-        whole, single, five = one.on_device([images, images[:, 1:2], images[:, [2, 1, 0, 1, 2]]], ["images"] * 3, seed)
+        whole, single, five = one.kornia([images, images[:, 1:2], images[:, [2, 1, 0, 1, 2]]], ["images"] * 3, seed)
         torch.testing.assert_close(whole[:, 1:2], single)
         torch.testing.assert_close(whole[:, [2, 1, 0, 1, 2]], five)
 
@@ -382,8 +389,8 @@ def test_labels_move_with_their_images_on_the_device(tmp_path):
     plain = of_library(tmp_path, "kornia", {"RandomInvert": {"p": 0.0}, **nearest})
     codes = labels()[None].expand(4, -1, -1, -1) / 127.5 - 1
     for seed in range(16):
-        _, label = chain.on_device([batch(), codes], ["images", "labels"], seed)
-        image, same = plain.on_device([codes, codes], ["images", "labels"], seed)
+        _, label = chain.kornia([batch(), codes], ["images", "labels"], seed)
+        image, same = plain.kornia([codes, codes], ["images", "labels"], seed)
         torch.testing.assert_close(image, label)
         assert torch.equal(same, label)
 
@@ -404,7 +411,7 @@ def test_pairs_stay_aligned_under_any_registered_augmentations(names, seed, dtyp
     assert (first.shape, first.dtype, third.dtype) == (image.shape, dtype, torch.uint16)
     assert values(third) <= values(label)
     codes = label.float()[None].expand(2, -1, -1, -1) / 32767.5 - 1
-    first, second, third = parsed.on_device([batch(channels, 2), batch(channels, 2), codes], kinds, seed)
+    first, second, third = on_device(parsed, [batch(channels, 2), batch(channels, 2), codes], kinds, seed)
     assert torch.equal(first, second)
     assert values(third) <= values(codes)
 
@@ -439,7 +446,7 @@ def test_transforms_draw_independently_of_each_other(tmp_path):
 
 
 def test_rows_of_a_batch_draw_for_themselves():
-    (result,) = parse("affine").on_device([batch(3, 1).expand(4, -1, -1, -1)], ["images"], 0)
+    (result,) = parse("affine").kornia([batch(3, 1).expand(4, -1, -1, -1)], ["images"], 0)
     assert len({row.numpy().tobytes() for row in result}) == 4
 
 
@@ -459,7 +466,7 @@ def test_colours_are_changed_within_the_range_that_counts(tmp_path):
     options = {"brightness_limit": [0.1, 0.1], "contrast_limit": [0, 0]}
     parsed = of_library(tmp_path, "albumentations", {"RandomBrightnessContrast": options}, p=1)
     image = torch.full((1, 8, 8), 2000).to(torch.uint16)
-    (result,) = parsed.on_host([image], ["images"], 0, [(0.0, 4095.0)])
+    (result,) = parsed.albumentations([image], ["images"], 0, [(0.0, 4095.0)])
     assert result.int().unique().tolist() == [round(2000 + 0.1 * 4095)]
 
 
@@ -486,16 +493,16 @@ def test_floats_of_any_range_keep_it():
 def test_a_change_of_size_or_type_is_found_at_once_however_rare(library, name, options, tmp_path):
     parsed = of_library(tmp_path, library, {name: options}, p=1e-6)
     with pytest.raises(DataError, match=rf"mine.toml \({name}\) cannot be applied to images of 3 channels: it makes"):
-        on_host(parsed, [pixels()], ["images"], 0) + parsed.on_device([batch()], ["images"], 0)
+        on_host(parsed, [pixels()], ["images"], 0) + on_device(parsed, [batch()], ["images"], 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_colour_transforms_that_need_three_channels_say_so(channels, tmp_path):
-    said = f"cannot be applied to images of {channels} channel"
-    with pytest.raises(DataError, match=said):
+    message = f"cannot be applied to images of {channels} channel"
+    with pytest.raises(DataError, match=message):
         on_host(of_library(tmp_path, "albumentations", {"ISONoise": {}}, 1e-6), [pixels(channels)], ["images"], 0)
-    with pytest.raises(DataError, match=said):
-        of_library(tmp_path, "kornia", {"RandomHue": {}}, 1e-6).on_device([batch(channels)], ["images"], 0)
+    with pytest.raises(DataError, match=message):
+        of_library(tmp_path, "kornia", {"RandomHue": {}}, 1e-6).kornia([batch(channels)], ["images"], 0)
 
 
 def test_labels_that_would_be_blended_are_refused(tmp_path):
@@ -505,4 +512,4 @@ def test_labels_that_would_be_blended_are_refused(tmp_path):
     with pytest.raises(DataError, match="label images of 3 channels: it makes values"):
         on_host(of_library(tmp_path, "albumentations", {"Morphological": {}}), [labels(channels=3)], ["labels"], 0)
     with pytest.raises(DataError, match=r"RandomThinPlateSpline\) cannot be applied to label images of 1 channel"):
-        of_library(tmp_path, "kornia", {"RandomThinPlateSpline": {}}).on_device([batch(1)], ["labels"], 0)
+        of_library(tmp_path, "kornia", {"RandomThinPlateSpline": {}}).kornia([batch(1)], ["labels"], 0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import translate_augmentations
-from translate.data.augmentation import parse
+from translate.data.augmentation.parsing import parse
 from translate.errors import DataError
 from translate.plugins import registry
 
@@ -24,8 +24,11 @@ def smooth(channels: int = 3) -> torch.Tensor:
 def augmented(name: str, image: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """The image as float32 in [0, 255] after one augmentation, wherever it runs."""
     parsed = parse(FIXED.get(name, name))
-    (image,) = parsed.on_host([image], ["images"], seed, [(0, 255)])
-    (batch,) = parsed.on_device([image[None] / 127.5 - 1], ["images"], seed)
+    if parsed.albumentations:
+        (image,) = parsed.albumentations([image], ["images"], seed, [(0, 255)])
+    batch = image[None] / 127.5 - 1
+    if parsed.kornia:
+        (batch,) = parsed.kornia([batch], ["images"], seed)
     return (batch[0] + 1) * 127.5
 
 

@@ -14,10 +14,10 @@ from translate.formatting import format_bytes, plural
 from translate.progress import progress_bar
 
 if TYPE_CHECKING:
-    from translate.data.check.checking import Report, Summary
     from translate.data.check.findings import Finding
+    from translate.data.check.report import Report, Summary
 
-NAMED = 3  # files that are named on the terminal; --json has them all
+LISTED_FILES = 3  # of a finding on the terminal; --json lists all
 
 
 def check(
@@ -35,30 +35,33 @@ def check(
 ) -> None:
     """Look at images before training on them: layout, counts, sizes, copies, and files that cannot be read.
 
-    Every image is decoded, and nothing is changed. Exit status 1 if something should be mended, 0 if not.
+    Every image is decoded, and nothing is changed. Exit status 1 if there are problems, 0 if not.
     """
-    from translate.data.check import checking, inspecting
+    from translate.data.check.detection import detect
+    from translate.data.check.report import contact_sheet, make_report
+    from translate.data.check.scan import scan
     from translate.data.files.writers import save
 
     _check_sheet(sheet, paths)
-    found = inspecting.find(paths)
-    with progress_bar("decoding", found.count()) as advance:
-        report = checking.check(found, advance)
+    data = detect(paths)
+    with progress_bar("decoding", len(data.files)) as advance:
+        scanned = scan(data, advance)
+    report = make_report(data, scanned)
     if sheet:
         try:
-            save(checking.contact_sheet(found), sheet)
+            save(contact_sheet(data), sheet)
         except OSError as error:
             raise DataError(f"The contact sheet {sheet} could not be written: {error.strerror or error}.") from error
     if json:
         print_json(dataclasses.asdict(report))
     else:
-        _show(report, sheet)
+        _print_report(report, sheet)
     if report.problems:
         raise typer.Exit(1)
 
 
 def _check_sheet(sheet: Path | None, paths: list[str]) -> None:
-    """Raises UsageError for a contact sheet that is no PNG, or that would be one of the images."""
+    """Raises UsageError for a contact sheet that is not a PNG, or would be in a folder of images."""
     if sheet is None:
         return
     if sheet.suffix.lower() != ".png":
@@ -70,7 +73,7 @@ def _check_sheet(sheet: Path | None, paths: list[str]) -> None:
             raise UsageError(f"--sheet {sheet} would become one of the images in {path}; write it elsewhere.")
 
 
-def _show(report: Report, sheet: Path | None) -> None:
+def _print_report(report: Report, sheet: Path | None) -> None:
     print(f"{' and '.join(report.paths)}: {report.layout}{_pairs(report)}\n")
     columns = ("domain", "in", "images", "size", "mode", "pixels", "files")
     print_table(columns, [_row(split) for split in report.splits])
@@ -78,7 +81,7 @@ def _show(report: Report, sheet: Path | None) -> None:
         if findings:
             print(f"\n{title}")
             for finding in findings:
-                _tell(finding)
+                _print_finding(finding)
     if report.notes:
         print("\nNotes")
         for note in report.notes:
@@ -91,19 +94,19 @@ def _show(report: Report, sheet: Path | None) -> None:
     print(f"\n{plural(len(report.problems), 'problem')}, {plural(len(report.remarks), 'remark')}, {written}")
 
 
-def _tell(finding: Finding) -> None:
-    """What was found, the flag that would help, and the first files that it is about."""
+def _print_finding(finding: Finding) -> None:
+    """The text, the flag that helps, and the first of the files."""
     print(f"- {finding.text}" + (f" [{finding.flag}]" if finding.flag else ""))
-    for file in finding.files[:NAMED]:
+    for file in finding.files[:LISTED_FILES]:
         print(f"    {file}")
-    if len(finding.files) > NAMED:
-        print(f"    and {len(finding.files) - NAMED:,} more")
+    if len(finding.files) > LISTED_FILES:
+        print(f"    and {len(finding.files) - LISTED_FILES:,} more")
 
 
 def _pairs(report: Report) -> str:
     if report.pairs is None:
         return ", for models with --images; for two domains, give two PATHs"
-    how = "" if report.splits[0].part else f" {report.paired}"  # the layout says it
+    how = "" if report.splits[0].part else f" {report.paired}"  # part of the layout
     return f"; {report.pairs:,} pairs{how} to train on" if report.pairs else "; no pairs by name"
 
 
@@ -136,6 +139,6 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _values(split: Summary) -> str:
-    """The values that deep images reach."""
+    """The range of the values, unless all images have 8 bits."""
     deep = split.values and set(split.bit_depths) != {"8 bit"}
     return f", {split.values[0]:,.6g} to {split.values[1]:,.6g}" if deep and split.values else ""

@@ -24,14 +24,15 @@
     store         every image decoded once: on the device, in memory, or in a mapped file
     sampling      which image comes when: pure functions of the seed
     views         which part of it is seen, turned how
-    augmentation  what else `--augment` does to it: albumentations by threads, kornia on the device
+    augmentation  the transforms of `--augment`: albumentations in threads, kornia on the device
     synthesis     degraded images made from good ones: "gray(b)"
     batches       `TrainingData.batch(step)`
 
     `translate data check`
-    inspecting    every image decoded once, and a few numbers of it kept
-    findings      what is wrong with them, or may not be meant so
-    checking      the report, and a contact sheet
+    detection     which files are at the paths, and how they are laid out
+    scan          every image decoded once and measured
+    findings      problems and remarks
+    report        the report, and a contact sheet
 
 This file imports nothing, so that the command line can build its flags from `options` without torch.
 """

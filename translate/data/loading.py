@@ -241,7 +241,7 @@ def _check_shapes(columns: Sequence[DomainImages], data: TrainingData, options: 
             f"--preprocess none trains on whole images of one size; here are {len(sizes):,}, from {low} to {high}. "
             "Use --preprocess crop or scale-short-side."
         )
-    if "rotate90" in data.augmentation.hot and data.shape[0] != data.shape[1]:
+    if "rotate90" in data.augmentation.built_in and data.shape[0] != data.shape[1]:
         raise UsageError(f"rotate90 turns squares only, and the images are {data.shape[1]}×{data.shape[0]}.")
 
 

@@ -96,7 +96,7 @@ class DataOptions(BaseModel):
     @field_validator("augment")
     @classmethod
     def _known_augmentations(cls, value: str) -> str:
-        from translate.data.augmentation import check
+        from translate.data.augmentation.parsing import check
 
         check(value)
         return value
@@ -150,7 +150,7 @@ class DataOptions(BaseModel):
     @property
     def stored_size(self) -> int:
         """Side that images are resized to; the reference's 286 for crops of 256, in proportion, unless given."""
-        from translate.data.augmentation import crops
+        from translate.data.augmentation.parsing import crops
 
         if self.load_size is not None:
             return self.load_size

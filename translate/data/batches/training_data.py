@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import count
 from os import cpu_count
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from translate.data.augmentation import fingerprints, parse
+from translate.data.augmentation.parsing import fingerprints, parse
 from translate.data.batches.preparing import InputReader, centre, stored_shape
 from translate.data.batches.sampling import indices
 from translate.data.batches.store import Store
@@ -34,6 +34,10 @@ from translate.errors import DataError
 from translate.formatting import first_few
 from translate.random_bits import random_bits
 from translate.threads import prefetch
+
+if TYPE_CHECKING:
+    from translate.data.augmentation.albumentations_pipeline import AlbumentationsPipeline
+    from translate.data.augmentation.kornia_pipeline import KorniaPipeline
 
 T = TypeVar("T")
 
@@ -104,7 +108,7 @@ class TrainingData:
         self._rank, self._ranks = share
         # Cutting out is quicker than handing over to a thread; what albumentations do is not.
         self._pool: ThreadPoolExecutor | None = None
-        if self.augmentation.has_host:
+        if self.augmentation.albumentations:
             self._pool = ThreadPoolExecutor(min(AHEAD, cpu_count() or 1), thread_name_prefix="translate-batches")
         self._coming: Iterator[tuple[int, Future[list[Tensor]]]] = iter(())
         self._next_step = -1  # the one that comes next out of `_coming`
@@ -127,8 +131,8 @@ class TrainingData:
         images = [
             self._as_float(self._to_device(pixels), column) for column, pixels in zip(self._drawn, found, strict=True)
         ]
-        if self.augmentation.has_device:
-            images = self._augmented(images, step)
+        if self.augmentation.kornia:
+            images = self._augmented(self.augmentation.kornia, images, step)
         tensors = []
         for column, at in zip(self._columns, self._from, strict=True):
             batch, synthesis = images[at], column.synthesis
@@ -144,11 +148,11 @@ class TrainingData:
 
     def advice(self) -> str:
         """What would help where training waits for batches."""
-        if self.augmentation.has_host:
+        if self.augmentation.albumentations:
             return "albumentations run on the CPU for every image: use fewer of them in --augment, or kornia's."
         if self.place == "disk":
             return "the images are read from the disk: give them more memory (--memory-budget), or a faster disk."
-        if self.augmentation.has_device or any(column.synthesis for column in self._columns):
+        if self.augmentation.kornia or any(column.synthesis for column in self._columns):
             return "augmentations and synthesised inputs are computed in every step: use fewer or cheaper ones."
         if self.device.type == "cuda" and self.place == "memory":
             return "the images are in main memory: make room for them on the device (--store device, --load-size)."
@@ -175,7 +179,9 @@ class TrainingData:
     def _views(self, column: DomainImages, step: int) -> list[View]:
         options, shuffle_key = self._options, column.shuffle_key
         rows = indices(options.seed, shuffle_key, step, options.batch, len(column.store))
-        return self._mine(views(options.seed, shuffle_key, step, column.store, rows, self.shape, self.augmentation.hot))
+        return self._mine(
+            views(options.seed, shuffle_key, step, column.store, rows, self.shape, self.augmentation.built_in)
+        )
 
     def _seeds(self, column: DomainImages, step: int) -> list[int]:
         """A seed for each image of a step, for what is drawn beside its geometry."""
@@ -191,14 +197,14 @@ class TrainingData:
 
     def _on_host(self, step: int) -> list[Tensor]:
         """The images of a step, (N, C, H, W) a domain: as they are stored, or floats in [-1, 1] if they stay here."""
-        floats = self.device.type == "cpu" and not self.augmentation.has_host
+        floats = self.device.type == "cpu" and not self.augmentation.albumentations
         pixels = []
         for column in self._drawn:
             cut = cut_to_floats if floats and column.stored.bit_depth == 8 else cut_out
             seen = self._views(column, step)
             pixels.append(cut(column.store, seen, self.shape, nearest=column.stored.kind == "labels"))
-        if self.augmentation.has_host:
-            pixels = self._augmented_on_host(pixels, step)
+        if self.augmentation.albumentations:
+            pixels = self._augmented_on_host(self.augmentation.albumentations, pixels, step)
         if self.device.type == "cuda":
             pixels = [each if each.is_cuda else each.pin_memory() for each in pixels]
         return pixels
@@ -214,24 +220,24 @@ class TrainingData:
         for shuffle_key in dict.fromkeys(streams):
             yield [i for i, each in enumerate(streams) if each == shuffle_key]
 
-    def _augmented_on_host(self, pixels: list[Tensor], step: int) -> list[Tensor]:
+    def _augmented_on_host(self, pipeline: AlbumentationsPipeline, pixels: list[Tensor], step: int) -> list[Tensor]:
         pixels = [each.cpu() for each in pixels]
         for group in self._groups():
             kinds = [self._drawn[i].stored.kind for i in group]
             ranges = [self._drawn[i].stored.value_range for i in group]
             for row, seed in enumerate(self._seeds(self._drawn[group[0]], step)):
                 images = [_as_unsigned(pixels[i][row]) for i in group]
-                for i, image in zip(group, self.augmentation.on_host(images, kinds, seed, ranges), strict=True):
+                for i, image in zip(group, pipeline(images, kinds, seed, ranges), strict=True):
                     _as_unsigned(pixels[i][row]).copy_(image)
         return pixels
 
-    def _augmented(self, images: list[Tensor], step: int) -> list[Tensor]:
+    def _augmented(self, pipeline: KorniaPipeline, images: list[Tensor], step: int) -> list[Tensor]:
         done = list(images)
         for group in self._groups():
             column = self._drawn[group[0]]
             kinds = [self._drawn[i].stored.kind for i in group]
             (seed,) = random_bits(1, self._options.seed, "augment", column.shuffle_key, step, self._rank).tolist()
-            augmented = self.augmentation.on_device([images[i] for i in group], kinds, seed)
+            augmented = pipeline([images[i] for i in group], kinds, seed)
             for i, batch in zip(group, augmented, strict=True):
                 done[i] = batch
         return done

@@ -10,13 +10,15 @@ import torch
 from drawn_images import encoded
 from PIL import Image
 
-from translate.data.check.checking import Report, check, contact_sheet
-from translate.data.check.inspecting import find
+from translate.data.check.detection import detect
+from translate.data.check.report import Report, contact_sheet, make_report
+from translate.data.check.scan import scan
 from translate.errors import DataError, UsageError
 
 
 def report(*paths) -> Report:
-    return check(find([str(path) for path in paths]))
+    data = detect([str(path) for path in paths])
+    return make_report(data, scan(data))
 
 
 def problems(answer: Report) -> dict[str, tuple[str, ...]]:
@@ -84,7 +86,7 @@ def test_two_paths_are_a_and_b(draw):
     assert " --b " in answer.fit.command
 
 
-def test_a_list_says_what_belongs_together(draw, tmp_path):
+def test_a_list_pairs_images(draw, tmp_path):
     draw("photos", ["first", "second", "third"])
     draw("maps", ["one", "two"])
     (tmp_path / "pairs.csv").write_text("photos/first.png,maps/one.png\nphotos/second.png,maps/two.png\n")
@@ -98,7 +100,7 @@ def test_a_list_says_what_belongs_together(draw, tmp_path):
 
 def test_a_domain_that_is_made_from_another_is_not_checked(draw):
     with pytest.raises(UsageError, match="made from another domain"):
-        find(["gray(b)", str(draw("photos"))])
+        detect(["gray(b)", str(draw("photos"))])
 
 
 def test_one_domain_and_its_classes(draw, tmp_path):
@@ -129,18 +131,18 @@ def test_a_command_survives_the_shell(draw):
 @pytest.mark.parametrize("paths", [("a", "b", "c")])
 def test_more_than_two_paths_are_wrong_usage(paths):
     with pytest.raises(UsageError, match="3 PATHs"):
-        find(paths)
+        detect(paths)
 
 
-def test_what_is_wrong_with_a_list_is_said_and_not_that_it_is_no_folder(tmp_path):
+def test_an_error_in_a_list_is_reported_and_not_a_missing_folder(tmp_path):
     (tmp_path / "pairs.csv").write_text("a/1.png,b/1.png\n")
     with pytest.raises(DataError, match=r"pairs\.csv, line 1: 'a/1\.png' is not there"):
-        find([str(tmp_path / "pairs.csv")])
+        detect([str(tmp_path / "pairs.csv")])
 
 
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
-        find([str(tmp_path / "nowhere")])
+        detect([str(tmp_path / "nowhere")])
 
 
 # Problems ------------------------------------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ def test_nothing_readable_is_a_report_too(tmp_path):
     assert problems(answer).keys() == {"unreadable", "too-few"}
     assert answer.splits[0].values is None
     with pytest.raises(DataError, match="can be read"):
-        contact_sheet(find([str(tmp_path)]))
+        contact_sheet(detect([str(tmp_path)]))
 
 
 def test_a_held_out_image_that_is_trained_on_is_found_in_another_format(draw, tmp_path):
@@ -249,7 +251,7 @@ def test_without_held_out_images_a_share_is_suggested(draw):
     assert "few" in remarks(report(draw("few", 2)))
 
 
-def test_transparency_and_grey_among_colour_are_told(draw, tmp_path):
+def test_transparency_and_grey_among_colour_are_reported(draw, tmp_path):
     draw("", 2)
     (tmp_path / "clear.png").write_bytes(encoded(5, mode="RGBA"))
     (tmp_path / "grey.png").write_bytes(encoded(6, mode="L"))
@@ -277,7 +279,7 @@ def test_nearly_side_by_side_says_which_images_are_not(draw, tmp_path):
     assert remarks(report(tmp_path))["nearly-pairs"] == ("square.png",)
 
 
-def test_one_train_folder_without_its_counterpart_is_told(draw, tmp_path):
+def test_one_train_folder_without_its_counterpart_is_reported(draw, tmp_path):
     draw("trainA", 2)
     draw("testA", 1)
     draw("trainC", 1)
@@ -293,7 +295,7 @@ def test_depths_may_be_mixed(draw, tmp_path):
     assert answer.splits[0].bit_depths == {"8 bit": 3, "16 bit": 1}
 
 
-def test_deep_images_are_judged_by_the_range_they_use(tmp_path):
+def test_deep_images_are_compared_with_the_range_they_use(tmp_path):
     rng = numpy.random.default_rng(0)
     for i in range(3):
         grey16(tmp_path / f"{i}.png", rng.integers(0, 4001, (12, 12)))
@@ -313,24 +315,24 @@ def test_the_report_is_plain_values_and_nothing_is_changed(draw, tmp_path):
     draw("b", 2, suffix=".jpg")
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     seen: list[None] = []
-    found = find([str(tmp_path)])
-    answer = check(found, lambda: seen.append(None))
-    contact_sheet(found)
+    data = detect([str(tmp_path)])
+    answer = make_report(data, scan(data, lambda: seen.append(None)))
+    contact_sheet(data)
     assert json.loads(json.dumps(dataclasses.asdict(answer)))["splits"][1]["images"] == 2
-    assert len(seen) == found.count() == 5
+    assert len(seen) == len(data.files) == 5
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
 def test_the_contact_sheet_has_a_row_a_split_and_keeps_images_small(draw, tmp_path):
     draw("trainA", 12, size=(300, 150))
     draw("trainB", ["x"], size=(10, 10))
-    sheet = contact_sheet(find([str(tmp_path)]))
+    sheet = contact_sheet(detect([str(tmp_path)]))
     assert sheet.dtype == torch.uint8
     assert 8 * 128 < sheet.shape[2] < 8 * 128 + 120
     assert 2 * 64 < sheet.shape[1] < 2 * 64 + 20
 
 
-def test_facades_are_described_truly(real_data):
+def test_facades_are_described_correctly(real_data):
     answer = report(real_data / "facades")
     assert answer.layout == "side-by-side pairs, left is a, right is b"
     assert [(split.location, split.images, split.sizes) for split in answer.splits] == [
@@ -339,14 +341,14 @@ def test_facades_are_described_truly(real_data):
     assert (answer.pairs, answer.problems, answer.remarks, answer.notes) == (400, (), (), ())
 
 
-def test_horse2art_is_described_truly(real_data):
+def test_horse2art_is_described_correctly(real_data):
     answer = report(real_data / "horse2art")
     assert [split.images for split in answer.splits] == [179, 181, 20, 20]
     assert {split.sizes[0][0] for split in answer.splits} == {(227, 227)}
     assert (answer.pairs, answer.problems, remarks(answer).keys(), flags(answer)) == (0, (), {"small"}, {"--size 224"})
 
 
-def test_emoji_are_described_truly_with_their_copies(real_data):
+def test_emoji_are_described_correctly_with_their_copies(real_data):
     answer = report(real_data / "emoji")
     assert ([split.images for split in answer.splits], answer.pairs) == ([1611, 1611, 300, 300], 1611)
     assert {split.sizes for split in answer.splits} == {(((64, 64), 1611),), (((64, 64), 300),)}

@@ -1,7 +1,15 @@
-"""Makes transforms of albumentations and kornia from calls and files, and refuses early what cannot work."""
+"""Builds transforms of albumentations and kornia from calls and from files, and rejects those that cannot work.
+
+`read` takes two kinds of files: what `albumentations.save` wrote (.json, .yaml), and TOML:
+
+    [[albumentations]]               # or [[kornia]]
+    transform = "GaussianBlur"       # the name of a class; the other lines are its options
+    blur_limit = [3, 7]
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import tomllib
 import warnings
@@ -15,7 +23,13 @@ from pydantic import ValidationError, validate_call
 from translate.errors import UsageError, did_you_mean
 from translate.spec_parsing import Call
 
-LIBRARIES = ("albumentations", "kornia")
+_LIBRARIES = {
+    "albumentations": ("albumentations", "BasicTransform"),
+    "kornia": ("kornia.augmentation", "AugmentationBase2D"),
+}
+"""Each library's module, and the class from which its transforms of single images inherit."""
+_ABSTRACT = ("Base2D", "BasicTransform", "DualTransform", "ImageOnlyTransform")
+"""How the names of base classes end."""
 
 
 class Transform(NamedTuple):
@@ -28,12 +42,12 @@ class Transform(NamedTuple):
 
 def build(item: str, factory: Callable[..., Any], call: Call) -> Transform:
     """The transform that a registered factory makes of a call. Raises UsageError."""
-    made = _made(f"The augmentation {call.name!r}", validate_call(factory), factory, call.arguments, call.options)
-    return _transform(f"The augmentation {call.name!r}", item, made)
+    what = f"The augmentation {call.name!r}"
+    return _checked(what, item, _make(what, validate_call(factory), call.arguments, call.options))
 
 
 def read(path: str) -> list[Transform]:
-    """The transforms of a TOML file, or of one that `albumentations.save` wrote. Raises UsageError."""
+    """The transforms of a file. Raises UsageError."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"There is no file {path!r}, which --augment names; its path counts from the current folder.")
@@ -41,7 +55,6 @@ def read(path: str) -> list[Transform]:
 
 
 def _read_toml(file: Path) -> list[Transform]:
-    """Arrays of tables `[[albumentations]]` and `[[kornia]]`; each has the class's name as `transform`, and options."""
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # TOML's and Unicode's errors are ValueErrors
@@ -49,8 +62,8 @@ def _read_toml(file: Path) -> list[Transform]:
     if not values:
         raise UsageError(f"{file} lists no transform; write [[albumentations]] or [[kornia]], and its lines below.")
     for key, tables in values.items():
-        if key not in LIBRARIES:
-            raise UsageError(f"{file}: {key!r} is neither of the two tables. {did_you_mean(key, LIBRARIES)}")
+        if key not in _LIBRARIES:
+            raise UsageError(f"{file}: {key!r} is neither of the two tables. {did_you_mean(key, _LIBRARIES)}")
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise UsageError(f"{file}: {key} is no list of tables; write [[{key}]] above each transform.")
     return [_from_table(file, library, table) for library, tables in values.items() for table in tables]
@@ -63,58 +76,54 @@ def _from_table(file: Path, library: str, table: Mapping[str, Any]) -> Transform
     known = _classes(library)
     if name not in known:
         raise _unknown(file, library, name)
-    options = {key: _tuples(value) for key, value in table.items() if key != "transform"}
-    return _transform(str(file), file.name, _made(f"{file}: {name}", known[name], known[name], (), options))
+    options = {key: _as_tuples(value) for key, value in table.items() if key != "transform"}
+    return _checked(str(file), file.name, _make(f"{file}: {name}", known[name], (), options))
 
 
 def _read_saved(file: Path) -> Transform:
     import albumentations  # type: ignore[import-untyped]
 
-    kind: Literal["json", "yaml"] = "json" if file.suffix.lower() == ".json" else "yaml"
     try:
-        with _strictly():
-            made = albumentations.load(file, data_format=kind)
+        with _warnings_as_errors():
+            made = albumentations.load(file, data_format="json" if file.suffix.lower() == ".json" else "yaml")
     except KeyError as error:
         name = str(error.args[0])
         if name in ("transform", "__class_fullname__"):
             raise UsageError(f"{file} is no pipeline as albumentations.save writes it: it has no {name!r}.") from error
         raise _unknown(file, "albumentations", name) from error
-    except Exception as error:  # whatever a constructor makes of a stranger's values
+    except Exception as error:  # constructors raise errors of any type for wrong values
         raise UsageError(f"{file} cannot be read as a pipeline of albumentations: {reason(error)}.") from error
-    return _transform(str(file), file.name, made)
+    return _checked(str(file), file.name, made)
 
 
 def _unknown(file: Path, library: str, name: str) -> UsageError:
     near = did_you_mean(name, _classes(library))
-    if len(near) > 120:  # all of the hundred
+    if len(near) > 120:  # no near match, so it lists a hundred names
         near = "A choice such as OneOf comes from a file that albumentations.save wrote; list all else one by one."
     return UsageError(f"{file}: {library} has no transform {name!r} of single images. {near}")
 
 
-def _made(
-    what: str, make: Callable[..., Any], signed: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    """What a factory or class makes of the options, of which each must be in its signature. Raises UsageError."""
-    known = [name for name, parameter in inspect.signature(signed).parameters.items() if parameter.kind.value in (1, 3)]
+def _make(what: str, make: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The result of a factory or class with options that are all in its signature. Raises UsageError."""
+    known = [name for name, parameter in inspect.signature(make).parameters.items() if parameter.kind.value in (1, 3)]
     for option in options:
         if option not in known:
             raise UsageError(f"{what} has no option {option!r}. {did_you_mean(option, known)}")
     try:
-        with _strictly():
+        with _warnings_as_errors():
             return make(*arguments, **options)
-    except Exception as error:  # whatever a constructor makes of a stranger's values
+    except Exception as error:  # constructors raise errors of any type for wrong values
         raise UsageError(f"{what} cannot be built: {reason(error)}.") from error
 
 
-def _transform(what: str, label: str, made: Any) -> Transform:
-    """Refuse what is no transform of images alone. Raises UsageError."""
+def _checked(what: str, label: str, made: Any) -> Transform:
+    """What was made, as a Transform, if it is one of images alone. Raises UsageError."""
     roots = {cls.__module__.partition(".")[0] for cls in type(made).__mro__}
     if "albumentations" in roots:
-        for leaf in leaves(made):
-            if wanted := [name for name in leaf.targets_as_params if name != "image"]:
-                raise UsageError(
-                    f"{what}: {type(leaf).__name__} needs more than images ({', '.join(wanted)}); drop it."
-                )
+        for part in nested(made):
+            if wanted := [name for name in getattr(part, "targets_as_params", ()) if name != "image"]:
+                name = type(part).__name__
+                raise UsageError(f"{what}: {name} needs more than images ({', '.join(wanted)}); leave it out.")
         return Transform(label, "albumentations", made)
     if "kornia" in roots and isinstance(made, tuple(_classes("kornia").values())):
         return Transform(label, "kornia", made)
@@ -123,64 +132,43 @@ def _transform(what: str, label: str, made: Any) -> Transform:
     )
 
 
-def nodes(transform: Any) -> Iterator[Any]:
-    """A transform of albumentations and all that it is made of, parents first."""
+def nested(transform: Any) -> Iterator[Any]:
+    """A transform of albumentations, and all that a choice or sequence such as OneOf contains, parents first."""
     from albumentations import BaseCompose
 
     yield transform
     if isinstance(transform, BaseCompose):
         for child in transform.transforms:
-            yield from nodes(child)
-
-
-def leaves(transform: Any) -> Iterator[Any]:
-    """Of these the simple transforms, which change images themselves."""
-    from albumentations import BasicTransform
-
-    return (node for node in nodes(transform) if isinstance(node, BasicTransform))
+            yield from nested(child)
 
 
 def _classes(library: str) -> dict[str, type]:
     """The transforms of single 2D images that a library has, by name."""
-    if library == "kornia":
-        import kornia.augmentation as kornia
-
-        module: Any = kornia
-        bases: tuple[type, ...] = (
-            kornia.AugmentationBase2D,
-            kornia.RigidAffineAugmentationBase2D,
-            kornia.GeometricAugmentationBase2D,
-            kornia.IntensityAugmentationBase2D,
-        )
-        excluded: tuple[type, ...] = ()
-    else:
-        import albumentations
-
-        module = albumentations
-        bases = (albumentations.BasicTransform, albumentations.DualTransform, albumentations.ImageOnlyTransform)
-        excluded = (albumentations.Transform3D,)
+    module_name, base_name = _LIBRARIES[library]
+    module = importlib.import_module(module_name)
+    base, volumes = getattr(module, base_name), getattr(module, "Transform3D", ())
     return {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type)
-        and issubclass(value, bases[0])
-        and not issubclass(value, excluded)
-        and value not in bases
+        and issubclass(value, base)
+        and not issubclass(value, volumes)
+        and not name.endswith(_ABSTRACT)
     }
 
 
 @contextmanager
-def _strictly() -> Iterator[None]:
-    """Make errors of warnings, since albumentations only warns about options that it does not know or cannot use."""
+def _warnings_as_errors() -> Iterator[None]:
+    """For albumentations, which only warns of options that it does not know or cannot use."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "(?i).*(please|try to|consider) us")  # advice to take another transform
         yield
 
 
-def _tuples(value: Any) -> Any:
+def _as_tuples(value: Any) -> Any:
     """TOML has lists; the libraries' ranges are tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def reason(error: BaseException) -> str:
