@@ -27,7 +27,6 @@ from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry, Source, image_suffixes
 from translate.data.files.writers import SAVED_AS, fitting_suffix, save
 from translate.data.images import as_pixels, cut, is_side_by_side
-from translate.data.layout.sides import check_images
 from translate.data.synthesis import parse
 from translate.device import resolve_device
 from translate.distributed.group import Group, own_device
@@ -172,12 +171,12 @@ def _source(text: str) -> Source:
     word, _, split = text.rpartition(":")
     if word and split in ("train", "test") and not os.path.exists(os.path.expanduser(text)):
         found = resolve(word)
-        source = found.held_out if split == "test" else found.train
+        source = found.held_out if split == "test" else found
         if source is None:
             raise DataError(f"{word} has no held-out images; name a folder of them instead.")
     else:
-        source = resolve(text).train
-    check_images(source, [])
+        source = resolve(text)
+    source.require_images()
     return source
 
 

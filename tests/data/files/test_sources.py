@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from translate.data.files import sources
+from translate.data.files import archives, sources
 from translate.data.files.readers import read_header
 from translate.data.files.sources import open_source
 from translate.errors import DataError
@@ -156,7 +156,7 @@ def test_hard_links_count_from_the_top_of_the_archive(tmp_path):
 
 @pytest.mark.parametrize("kind", ["x.zip", "x.tar.gz"])
 def test_bombs_are_refused_with_both_numbers(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(sources, "UNSUSPICIOUS_BYTES", 100_000)
+    monkeypatch.setattr(archives, "UNSUSPICIOUS_BYTES", 100_000)
     path = tmp_path / kind
     (tmp_path / "zeros.png").write_bytes(bytes(1_000_000))
     if kind == "x.zip":
@@ -169,7 +169,7 @@ def test_bombs_are_refused_with_both_numbers(tmp_path, kind, monkeypatch):
         text = rf"unpacks to more than [\d,]+ bytes, the limit for its own {path.stat().st_size:,}"
     with pytest.raises(DataError, match=text):
         open_source(path)
-    monkeypatch.setattr(sources, "UNSUSPICIOUS_BYTES", 2_000_000)
+    monkeypatch.setattr(archives, "UNSUSPICIOUS_BYTES", 2_000_000)
     assert len(open_source(path).entries) == 1
 
 
@@ -193,7 +193,7 @@ def test_archives_are_limited_in_number_and_size(draw, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"x.zip holds more than 3 files, which is the limit"):
         open_source(archive)
     monkeypatch.setattr(sources, "MAX_FILES", 10)
-    monkeypatch.setattr(sources, "MAX_ARCHIVE_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 1000)
     with pytest.raises(DataError, match="declares more than 1,000 unpacked bytes"):
         open_source(archive)
     with pytest.raises(DataError, match="unpacks to more than 1,000 bytes"):
@@ -209,7 +209,7 @@ def test_a_file_of_absurd_declared_size_is_refused_without_reading_it(tmp_path):
 
 
 def test_a_file_that_is_larger_than_the_limit_is_refused(draw, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 100)
     for path in (draw("x", 1), zipped(tmp_path / "x", tmp_path / "x.zip")):
         with pytest.raises(DataError, match=r"0.png: \d+ bytes; a file may have 100"):
             open_source(path).entries[0].read()
@@ -217,7 +217,7 @@ def test_a_file_that_is_larger_than_the_limit_is_refused(draw, tmp_path, monkeyp
 
 def test_the_header_of_a_file_beyond_the_limit_is_not_read_out_of_a_tar(draw, tmp_path, monkeypatch):
     archive = tarred(draw("a", 1), tmp_path / "a.tar", "w")
-    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(archives, "MAX_FILE_BYTES", 10)
     with pytest.raises(DataError, match=r"0\.png: \d+ bytes; a file may have 10"):
         read_header(open_source(archive).entries[0])
 

@@ -1,12 +1,12 @@
 import shutil
 import zipfile
+from dataclasses import replace
 
 import pytest
 
-from translate.data.catalogue.datasets import Resolved
 from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.sources import open_source
-from translate.data.layout import sides as found_sides
+from translate.data.layout import detection
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, UsageError
@@ -360,10 +360,11 @@ def test_two_domains_of_one_set_of_side_by_side_images_share_their_files(draw, m
     train, test = draw("set/train", 3, size=(16, 8)), draw("set/test", 2, size=(16, 8))
     parts = {"photos": "left", "labels": "right"}
     known = {
-        word: lambda word=word: Resolved(open_source(train), open_source(test), word, parts[word]) for word in parts
+        word: lambda word=word: replace(open_source(train), title=word, part=parts[word], held_out=open_source(test))
+        for word in parts
     }
-    path = found_sides.resolve
-    monkeypatch.setattr(found_sides, "resolve", lambda text: known[text]() if text in known else path(text))
+    path = detection.resolve
+    monkeypatch.setattr(detection, "resolve", lambda text: known[text]() if text in known else path(text))
     for words in (["photos", "labels"], ["labels", "photos"]):
         layout = find(Paired(), a=words[0], b=words[1])
         a, b = layout.domains

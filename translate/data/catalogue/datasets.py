@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from translate.cache import cache_folder, made_once
 from translate.data.catalogue.cards import Card, cards
-from translate.data.domains import Part
 from translate.data.files.sources import Source, open_source
 from translate.errors import DataError, PluginError, TranslateError, did_you_mean
 from translate.formatting import format_bytes
@@ -40,16 +38,7 @@ def folder_of(dataset: Dataset) -> Path:
     return cache_folder() / "datasets" / f"{dataset.name}-{dataset.version}"
 
 
-class Resolved(NamedTuple):
-    """The images a user's word stands for; part: which half of each, None for the whole."""
-
-    train: Source
-    held_out: Source | None
-    title: str
-    part: Part = None
-
-
-def resolve(text: str) -> Resolved:
+def resolve(text: str) -> Source:
     """The images of a path or of a domain's name; an existing path wins. DataError, with near matches, if neither.
 
     A set that has to be downloaded is, once the user at the terminal agrees; DataError without a terminal.
@@ -58,8 +47,7 @@ def resolve(text: str) -> Resolved:
         raise DataError("An empty text is given for a folder; name one, or write . for the current folder.")
     path = Path(os.path.expanduser(text))
     if os.path.exists(path):  # Path's own methods raise errors for some texts
-        source = open_source(path)
-        return Resolved(source, None, source.title)
+        return open_source(path)
     known = offered()
     found = [
         (dataset, domain)
@@ -78,10 +66,10 @@ def resolve(text: str) -> Resolved:
     ((dataset, domain),) = found
     if not folder_of(dataset).is_dir():
         require_consent(dataset)
-    return _resolved(dataset, domain)
+    return _open_domain(dataset, domain)
 
 
-def two_domains(text: str) -> tuple[str, str] | None:
+def two_domains_of_set(text: str) -> tuple[str, str] | None:
     """The words for `--a` and `--b` that `--data TEXT` stands for, if it names a data set; an existing path wins."""
     dataset = None if os.path.exists(os.path.expanduser(text)) else offered().get(text)
     if dataset is None:
@@ -168,12 +156,13 @@ def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
             raise DataError(f"The data set {dataset.name!r} was not downloaded.")
 
 
-def _resolved(dataset: Dataset, domain: str) -> Resolved:
+def _open_domain(dataset: Dataset, domain: str) -> Source:
+    """The training images of a domain, with the held-out ones where the set has some."""
     folder = prepared(dataset)
     part = dataset.parts[dataset.domains.index(domain)] if dataset.parts else None
-    inside = "" if part else domain
-    test = folder / "test" / inside
-    return Resolved(open_source(folder / "train" / inside), open_source(test) if test.is_dir() else None, domain, part)
+    train, test = (folder / split / ("" if part else domain) for split in ("train", "test"))
+    held_out = open_source(test) if test.is_dir() else None
+    return replace(open_source(train), title=domain, part=part, held_out=held_out)
 
 
 def _from_downloads(card: Card, folder: Path) -> None:

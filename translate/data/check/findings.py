@@ -10,7 +10,7 @@ from statistics import median
 
 from translate.data.check.inspecting import LARGEST, MODES, Found, Seen, Split
 from translate.data.images import is_side_by_side
-from translate.data.layout.pairs import HELD_OUT
+from translate.data.layout.folders import HELD_OUT
 from translate.data.options import suggested_range
 from translate.formatting import plural
 

@@ -16,13 +16,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from translate.data.files.sources import LIST_SUFFIXES, Entry, Source, file_entry, image_suffixes
+from translate.data.layout.folders import HELD_OUT
 from translate.errors import DataError
 from translate.formatting import first_few, plural
 
-HELD_OUT = ("test", "val", "valid", "validation")
 _SEPARATORS = ("\t", ",", ";", " ")
 _MARKS = ".\\/"  # some letters of a path, and none of a column's title
 
@@ -30,18 +29,10 @@ Pair = tuple[Entry, Entry]
 Find = Callable[[str], Entry | None]
 
 
-class Listed(NamedTuple):
-    """The two columns of a list as two domains, pair by pair in order of the first name."""
-
-    train: tuple[Source, Source]
-    held_out: tuple[Source, Source] | None
-    titles: tuple[str, str]
-
-
-def matched(
-    a: Sequence[Entry], b: Sequence[Entry], locations: tuple[str, str], notes: list[str]
-) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """The images of both sides that belong together, in order of name; notes those without a partner."""
+def match_by_name(
+    a: Sequence[Entry], b: Sequence[Entry], locations: tuple[str, str]
+) -> tuple[tuple[Entry, ...], tuple[Entry, ...], list[str]]:
+    """The images of both sides that belong together, in order of name, and notes of those without a partner."""
     first, second = _by_key(a), _by_key(b)
     common = sorted(first.keys() & second.keys())
     if not common:
@@ -50,11 +41,12 @@ def matched(
             f"{min(second)[0]!r}); images are paired by name, the extension aside: give both sides of a pair the same "
             "name, or list the pairs in a file (--data pairs.csv)."
         )
+    notes = []
     for mine, others, location in ((first, second, locations[1]), (second, first, locations[0])):
         alone = [mine[key].origin for key in sorted(mine.keys() - others.keys())]
         if alone:
             notes.append(f"Left out {first_few(alone)}: no partner in {location}.")
-    return tuple(first[key] for key in common), tuple(second[key] for key in common)
+    return tuple(first[key] for key in common), tuple(second[key] for key in common), notes
 
 
 def is_list(path: Path) -> bool:
@@ -62,9 +54,9 @@ def is_list(path: Path) -> bool:
     return path.suffix.lower() in LIST_SUFFIXES and os.path.isfile(path)
 
 
-def read_list(path: Path, notes: list[str]) -> Listed:
-    """The pairs of a list on disk. DataError, naming the lines, if some line does not name two images."""
-    return _read(file_entry(path, path.name), lambda name: _on_disk(path.parent, name), notes)
+def read_list(path: Path) -> list[Source]:
+    """Both columns of a list on disk. DataError, naming the lines, if some line does not name two images."""
+    return _read(file_entry(path, path.name), lambda name: _on_disk(path.parent, name))
 
 
 def lists_inside(source: Source) -> list[Entry]:
@@ -78,8 +70,8 @@ def lists_inside(source: Source) -> list[Entry]:
     return [file for file in found if _names_images(file)]
 
 
-def read_list_inside(source: Source, file: Entry, notes: list[str]) -> Listed:
-    """The pairs of a list that lies in a folder or archive; a list in an archive cannot name files outside of it."""
+def read_list_inside(source: Source, file: Entry) -> list[Source]:
+    """Both columns of a list in a folder or archive; a list in an archive cannot name files outside of it."""
     entries = {entry.name: entry for entry in source.entries}
     root = "" if source.path is None else os.path.join(os.path.abspath(source.path), "")
     folder = os.path.join(root, os.path.dirname(file.name))
@@ -90,7 +82,7 @@ def read_list_inside(source: Source, file: Entry, notes: list[str]) -> Listed:
             _on_disk(Path(folder), name) if root else None
         )
 
-    return _read(file, find, notes)
+    return _read(file, find)
 
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, ...], Entry]:
@@ -108,7 +100,8 @@ def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, ...], Entry]:
 # Lists ---------------------------------------------------------------------------------------------------------------
 
 
-def _read(file: Entry, find: Find, notes: list[str]) -> Listed:
+def _read(file: Entry, find: Find) -> list[Source]:
+    """The two columns of a list as two domains, pair by pair in order of the first name."""
     titles, lines = _titles(file)
     suffixes = image_suffixes()
     splits: dict[str, dict[tuple[str, ...], Pair]] = {}
@@ -128,22 +121,24 @@ def _read(file: Entry, find: Find, notes: list[str]) -> Listed:
             f"{file.origin}, {first_few(problems, '; ')}. A line has two paths of images, relative to the list's "
             "folder, and may have a third column that says train, test or val."
         )
-    if repeated:
-        notes.append(f"Left out {plural(repeated, 'repeated line')} of {file.origin}.")
     if "train" not in splits:
         raise DataError(f"{file.origin} has no line for training: it lists {' and '.join(splits) or 'nothing'}.")
-    held_out = next((splits.pop(word) for word in HELD_OUT if word in splits), None)
-    train = splits.pop("train")
-    for word, left in splits.items():
-        notes.append(
-            f"Left out {plural(len(left), 'line')} of {file.origin}: the held-out images are others, not {word}."
-        )
-    return Listed(_columns(file, train), _columns(file, held_out) if held_out else None, titles)
+    columns_of = {split: _columns(file, titles, pairs) for split, pairs in splits.items()}
+    train = columns_of.pop("train")
+    chosen = next((word for word in HELD_OUT if word in columns_of), None)
+    held_out = columns_of.pop(chosen) if chosen else [None, None]
+    notes = [f"Left out {plural(repeated, 'repeated line')} of {file.origin}."] if repeated else []
+    notes += [
+        f"Left out {plural(len(a.entries), 'line')} of {file.origin}: the held-out images are others, not {split}."
+        for split, (a, _) in columns_of.items()
+    ]
+    first, second = (replace(a, held_out=b) for a, b in zip(train, held_out, strict=True))
+    return [replace(first, notes=tuple(notes)), second]
 
 
-def _columns(file: Entry, pairs: dict[tuple[str, ...], Pair]) -> tuple[Source, Source]:
-    a, b = zip(*(pairs[key] for key in sorted(pairs)), strict=True)
-    return Source(file.origin, a), Source(file.origin, b)
+def _columns(file: Entry, titles: tuple[str, str], pairs: dict[tuple[str, ...], Pair]) -> list[Source]:
+    columns = zip(*(pairs[key] for key in sorted(pairs)), strict=True)
+    return [Source(file.origin, title, column) for title, column in zip(titles, columns, strict=True)]
 
 
 def _pair(columns: Sequence[str], suffixes: frozenset[str], find: Find) -> Pair:
