@@ -1,7 +1,8 @@
-"""A bar on the terminal for work that takes a while."""
+"""Bars on the terminal for work that takes a while."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,21 @@ def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callab
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
+
+
+@contextmanager
+def byte_progress_bar(title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
+    """Inside, a terminal shows a bar of bytes, which the function moves on; elsewhere the title is one line.
+
+    total, done: bytes of all the work, None if that is not known, and of what was done before.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(title, file=sys.stderr)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=total, completed=done)
+        yield lambda amount: progress.advance(task, amount)

@@ -171,7 +171,7 @@ def test_ctrl_c_leaves_only_what_can_be_gone_on_with(server, tmp_path, monkeypat
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(downloads, "BLOCK", 1000)
-        meanwhile.setattr(downloads, "progress", lambda *arguments: contextlib.nullcontext(press))
+        meanwhile.setattr(downloads, "byte_progress_bar", lambda *arguments: contextlib.nullcontext(press))
         with pytest.raises(KeyboardInterrupt):
             download(file(server), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zip.part", "x.zip.part.json"]

@@ -24,6 +24,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -31,7 +32,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from translate.data.domains import Part
-from translate.errors import DataError, did_you_mean
+from translate.errors import DataError
+from translate.validation import Location, explain_problems
 
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -154,7 +156,8 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise DataError(f"The card {path} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:
-        raise DataError(f"The card {path} is wrong: {'; '.join(_explained(error))}.") from error
+        problems = explain_problems(error, "field", _field, _known_fields)
+        raise DataError(f"The card {path} is wrong: {'; '.join(problems)}.") from error
     except ValueError as error:  # no TOML, or no UTF-8
         raise DataError(f"The card {path} is no TOML: {error}.") from error
     if card.name != path.stem:
@@ -185,19 +188,12 @@ def users_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "translate" / "datasets"
 
 
-def _explained(error: ValidationError) -> list[str]:
-    """What pydantic complains about, each with the field as TOML has it."""
-    lines = []
-    for problem in error.errors():
-        where = ".".join(map(str, problem["loc"]))
-        field = re.sub(r"\.(\d+)", r"[\1]", where)
-        if problem["type"] == "extra_forbidden":
-            model = {1: Card}.get(len(problem["loc"]), File if problem["loc"][0] == "files" else CardDomain)
-            lines.append(f"there is no field {field} ({did_you_mean(str(problem['loc'][-1]), model.model_fields)})")
-        elif problem["type"] == "missing":
-            lines.append(f"{field} is missing")
-        elif problem["type"] == "value_error":
-            lines.append(f"{field}: {problem['ctx']['error']}".removeprefix(": "))
-        else:
-            lines.append(f"{field}: {problem['msg']}, got {problem['input']!r}")
-    return lines
+def _field(location: Location) -> str:
+    """A field as TOML users write it: files[0].sha256."""
+    return re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location)))
+
+
+def _known_fields(location: Location) -> Iterable[str]:
+    """The fields of the table that a field is in."""
+    tables: dict[int | str, type[BaseModel]] = {"files": File, "domains": CardDomain}
+    return (Card if len(location) == 1 else tables[location[0]]).model_fields

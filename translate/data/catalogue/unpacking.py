@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from translate.data.catalogue.cards import Card, CardDomain
-from translate.data.catalogue.downloads import progress, require_space
+from translate.data.catalogue.downloads import require_space
 from translate.data.files.sources import Entry, open_source
 from translate.errors import DataError
+from translate.progress import byte_progress_bar
 from translate.threads import in_parallel
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def unpack(card: Card, files: Sequence[Path], folder: Path) -> None:
     pictures = {name: domain for name, domain in card.domains.items() if not domain.classes}
     jobs = _jobs(card, pictures, files, folder) if pictures else []
     try:
-        with progress(f"Unpacking {card.name}", sum(entry.size for entry, _ in jobs)) as advance:
+        with byte_progress_bar(f"Unpacking {card.name}", sum(entry.size for entry, _ in jobs)) as advance:
             in_parallel(lambda job: advance(_write(*job)), jobs)
         for name, domain in card.domains.items():
             if domain.classes:

@@ -46,11 +46,14 @@ _DECOMPRESSORS: dict[bytes, Callable[..., Any]] = {
 
 
 class Member(NamedTuple):
-    """One file in an archive. open: safe to call from several threads; None for a link and what is no regular file."""
+    """One file in an archive. open: safe to call from several threads.
+
+    A link, and what is no regular file, is empty, and its name ends with what it is: "1.png (a link)" is no image.
+    """
 
     name: str
     size: int = 0
-    open: Callable[[], IO[bytes]] | None = None
+    open: Callable[[], IO[bytes]] = io.BytesIO
 
 
 def read_archive(path: Path) -> Iterator[Member] | None:

@@ -46,6 +46,11 @@ class Entry:
     pair: tuple[str, ...] = ()
 
     @property
+    def suffix(self) -> str:
+        """The extension, in lower case and with its dot."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    @property
     def stem(self) -> str:
         """The name without its extension."""
         return str(PurePosixPath(self.name).with_suffix(""))
@@ -143,10 +148,8 @@ def open_source(path: Path) -> Source:
             raise DataError(f"{path} is neither a file nor a folder.")
         members = archives.read_archive(path)
         if members is not None:
-            entries = (
-                Entry(name, f"{path}/{name}", size, opener, status.st_mtime_ns) if opener else name
-                for name, size, opener in members
-            )
+            modified = status.st_mtime_ns
+            entries = (Entry(name, f"{path}/{name}", size, opener, modified) for name, size, opener in members)
             return _sorted_source(str(path), title, entries)
     except archives.READ_ERRORS as error:
         raise DataError(f"{path} cannot be read: {_reason(error)}.") from error
@@ -172,27 +175,28 @@ def _location(folder: Path) -> str:
     return f"{str(folder).rstrip('/')}/"
 
 
-def _sorted_source(location: str, title: str, found: Iterable[Entry | str], path: Path | None = None) -> Source:
-    """Sorts by name, drops hidden files, sets aside what is no image (a name alone never is), limits the number."""
+def _sorted_source(location: str, title: str, found: Iterable[Entry], path: Path | None = None) -> Source:
+    """The files of one place, without hidden ones, sorted by name. Raises DataError if there are too many."""
     suffixes = image_suffixes()
     images: dict[str, Entry] = {}
-    others: list[str] = []
-    lists: list[Entry] = []
-    for count, item in enumerate(found, start=1):
-        name = item if isinstance(item, str) else item.name
-        suffix = PurePosixPath(name).suffix.lower()
+    others: list[Entry] = []
+    for count, entry in enumerate(found, start=1):
         if count > MAX_FILES:
             raise DataError(f"{location} holds more than {MAX_FILES:,} files, which is the limit.")
-        if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+        if any(part.startswith(".") or part == "__MACOSX" for part in entry.name.split("/")):
             continue
-        if not isinstance(item, str) and suffix in suffixes:
-            images[name] = item
-            continue
-        others.append(name)
-        if not isinstance(item, str) and suffix in LIST_SUFFIXES:
-            lists.append(item)
-    entries = tuple(images[name] for name in sorted(images))
-    return Source(location, title, entries, tuple(sorted(others)), tuple(lists), path)
+        if entry.suffix in suffixes:
+            images[entry.name] = entry
+        else:
+            others.append(entry)
+    return Source(
+        location,
+        title,
+        entries=tuple(images[name] for name in sorted(images)),
+        others=tuple(sorted(entry.name for entry in others)),
+        lists=tuple(entry for entry in others if entry.suffix in LIST_SUFFIXES),
+        path=path,
+    )
 
 
 def _folder_entries(folder: Path) -> Iterator[Entry]:
