@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -70,14 +71,10 @@ def _chosen(entries: Sequence[Entry], location: str, match: str | None) -> dict[
     inside = {entry.name.removeprefix(prefix): entry for entry in entries if entry.name.startswith(prefix)}
     if match is None:
         return inside
-    before, after = match.split("*")
-    kept = {}
-    for name, entry in inside.items():
-        file = PurePosixPath(name)
-        if len(file.name) > len(match) - 1 and file.name.startswith(before) and file.name.endswith(after):
-            stem = file.name[len(before) : len(file.name) - len(after)]
-            kept[str(file.with_name(stem + file.suffix))] = entry
-    return kept
+    before, after = map(re.escape, match.split("*"))
+    pattern = re.compile(f"((?:.*/)?){before}([^/]+){after}", re.DOTALL)
+    found = {name: pattern.fullmatch(name) for name in inside}
+    return {f"{m[1]}{m[2]}{PurePosixPath(name).suffix}": inside[name] for name, m in found.items() if m}
 
 
 def _write(entry: Entry, path: Path) -> int:

@@ -17,7 +17,6 @@ import stat
 import struct
 import tarfile
 import tempfile
-import threading
 import weakref
 import zipfile
 import zlib
@@ -147,16 +146,12 @@ class _Slices:
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self._length = os.fstat(file.fileno()).st_size
-        self._lock = threading.Lock()
         weakref.finalize(self, file.close)
 
     def open(self, offset: int, size: int) -> IO[bytes]:
         if size > MAX_FILE_BYTES:  # all of it comes into memory, and be it for the header alone
             raise DataError(f"{size:,} bytes; a file may have {MAX_FILE_BYTES:,}")
-        with self._lock:
-            self.file.seek(offset)
-            return io.BytesIO(self.file.read(max(0, min(size, self._length - offset))))
+        return io.BytesIO(os.pread(self.file.fileno(), size, offset))
 
 
 def _safe_name(archive: Path, name: str) -> str:

@@ -109,7 +109,17 @@ def _find_sources(needs: BatchSpec, options: DataOptions, synthesis: dict[str, s
     """The images of every domain that has some of its own, with the held-out ones that are given or recognised."""
     if options.data is not None:
         sources = _two_domains(options.data, isinstance(needs, Paired))
-        return sources if options.test_data is None else _with_test_data(sources, needs, options)
+        if options.test_data is None:
+            return sources
+        tests = _two_domains(options.test_data, isinstance(needs, Paired))
+        if [test.part for test in tests] != [source.part for source in sources]:
+            raise DataError(
+                f"{options.test_data} is laid out otherwise than {options.data}; lay the held-out images out alike."
+            )
+        return [
+            replace(source, held_out=test.held_out or test, notes=source.notes + test.notes)
+            for source, test in zip(sources, tests, strict=True)
+        ]
     flags = [(options.images, options.test_images)]
     if len(needs.names) == 2:
         flags = [(options.a, options.test_a), (options.b, options.test_b)]
@@ -135,14 +145,15 @@ def _two_domains(text: str, paired: bool) -> list[Source]:
 
     paired: each image needs its partner, so that a list counts for more than folders whose names share nothing.
     """
-    if names := two_domains_of_set(text):
-        return _sharing_files([folders.one_domain(resolve(name)) for name in names])
+    if pair := two_domains_of_set(text):
+        return _sharing_files([folders.one_domain(resolve(name)) for name in pair])
     if is_list(path := Path(os.path.expanduser(text))):
         return read_list(path)
     place = resolve(text)
     source = folders.without_wrapper(place)
     domains = folders.two_domains(source)
-    if not domains or (paired and not _share_names(*domains)):
+    names = [{entry.key for entry in domain.entries} for domain in domains]
+    if not domains or (paired and names[0].isdisjoint(names[1])):
         lists = lists_inside(place)
         if len(lists) == 1:
             domains = read_list_inside(place, lists[0])
@@ -150,22 +161,6 @@ def _two_domains(text: str, paired: bool) -> list[Source]:
             raise folders.not_recognised(source, [file.origin for file in lists])
     used = [images for domain in domains for images in (domain, domain.held_out)]
     return [replace(domains[0], notes=domains[0].notes + folders.unused(place, used)), domains[1]]
-
-
-def _with_test_data(sources: list[Source], needs: BatchSpec, options: DataOptions) -> list[Source]:
-    tests = _two_domains(options.test_data or "", isinstance(needs, Paired))
-    if [test.part for test in tests] != [source.part for source in sources]:
-        raise DataError(
-            f"{options.test_data} is laid out otherwise than {options.data}; lay the held-out images out alike."
-        )
-    return [
-        replace(source, held_out=test.held_out or test, notes=source.notes + test.notes)
-        for source, test in zip(sources, tests, strict=True)
-    ]
-
-
-def _share_names(a: Source, b: Source) -> bool:
-    return not {entry.key for entry in a.entries}.isdisjoint(entry.key for entry in b.entries)
 
 
 def _sharing_files(sources: list[Source]) -> list[Source]:
@@ -247,20 +242,20 @@ def _match_training(layout: Layout) -> Layout:
 def _hold_out(layout: Layout, options: DataOptions) -> Layout:
     """The domains, with the share of --holdout taken from those that have no held-out images."""
     domains, notes = [], []
-    parted: dict[int, tuple[tuple[Entry, ...], tuple[Entry, ...]]] = {}  # domains that share their files go on doing so
+    splits: dict[int, tuple[tuple[Entry, ...], tuple[Entry, ...]]] = {}  # domains that share their files go on doing so
     for domain in layout.domains:
         if domain.held_out:
             notes.append(f"--holdout {options.holdout} was not needed: {domain.location} has held-out images.")
             domains.append(domain)
             continue
-        kept, held = parted.setdefault(id(domain.train), _parted(domain.train, options.holdout_share))
+        kept, held = splits.setdefault(id(domain.train), _split(domain.train, options.holdout_share))
         images = plural(len(domain.train), "image")
         notes.append(f"Held out: {len(held):,} of {images} of {domain.location} by --holdout {options.holdout}.")
         domains.append(replace(domain, train=kept, held_out=held))
     return layout.changed(domains, notes)
 
 
-def _parted(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+def _split(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
     """What is kept for training, and what is held out: of two images or more, at least one each.
 
     Each image has a number from 0 to 1 by a hash of its name without the extension, in a list of pairs of the first
@@ -271,11 +266,10 @@ def _parted(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...]
         digest = hashlib.sha256(entry.key[0].encode("utf-8", "backslashreplace")).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
 
-    numbers = [number(entry) for entry in entries]
-    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
-    held = [each != high and (each < share or each == low) for each in numbers]
-    kept = tuple(entry for entry, is_held in zip(entries, held, strict=True) if not is_held)
-    return kept, tuple(entry for entry, is_held in zip(entries, held, strict=True) if is_held)
+    numbers = {entry: number(entry) for entry in entries}
+    low, high = min(numbers.values(), default=0.0), max(numbers.values(), default=0.0)
+    held = {entry for entry, each in numbers.items() if each != high and (each < share or each == low)}
+    return tuple(entry for entry in entries if entry not in held), tuple(entry for entry in entries if entry in held)
 
 
 def _with_synthesis(layout: Layout, needs: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> Layout:

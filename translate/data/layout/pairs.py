@@ -123,22 +123,21 @@ def _read(file: Entry, find: Find) -> list[Source]:
         )
     if "train" not in splits:
         raise DataError(f"{file.origin} has no line for training: it lists {' and '.join(splits) or 'nothing'}.")
-    columns_of = {split: _columns(file, titles, pairs) for split, pairs in splits.items()}
-    train = columns_of.pop("train")
-    chosen = next((word for word in HELD_OUT if word in columns_of), None)
-    held_out = columns_of.pop(chosen) if chosen else [None, None]
+    used = ["train", *[word for word in HELD_OUT if word in splits][:1]]
     notes = [f"Left out {plural(repeated, 'repeated line')} of {file.origin}."] if repeated else []
     notes += [
-        f"Left out {plural(len(a.entries), 'line')} of {file.origin}: the held-out images are others, not {split}."
-        for split, (a, _) in columns_of.items()
+        f"Left out {plural(len(pairs), 'line')} of {file.origin}: the held-out images are others, not {split}."
+        for split, pairs in splits.items()
+        if split not in used
     ]
-    first, second = (replace(a, held_out=b) for a, b in zip(train, held_out, strict=True))
-    return [replace(first, notes=tuple(notes)), second]
-
-
-def _columns(file: Entry, titles: tuple[str, str], pairs: dict[tuple[str, ...], Pair]) -> list[Source]:
-    columns = zip(*(pairs[key] for key in sorted(pairs)), strict=True)
-    return [Source(file.origin, title, column) for title, column in zip(titles, columns, strict=True)]
+    domains = []
+    for column, title in enumerate(titles):
+        train, *held_out = (
+            Source(file.origin, title, tuple(pairs[key][column] for key in sorted(pairs)))
+            for pairs in (splits[split] for split in used)
+        )
+        domains.append(replace(train, held_out=held_out[0] if held_out else None, notes=() if column else tuple(notes)))
+    return domains
 
 
 def _pair(columns: Sequence[str], suffixes: frozenset[str], find: Find) -> Pair:
