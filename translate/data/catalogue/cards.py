@@ -1,4 +1,4 @@
-"""Cards of public data sets: TOML files that say where the images are, what may be done with them, and whom to cite.
+"""Cards of public data sets: TOML files with the place of the images, their licence, and whom to cite.
 
     name = "horse2zebra"                       as the file is called: horse2zebra.toml
     about = "939 horses and 1,177 zebras."
@@ -48,7 +48,7 @@ class File(BaseModel):
 
     urls: where it is; none for a file that the user has to get by hand.
     name: on disk; by default as in the first url.
-    bytes: the exact size; a server that says otherwise is not asked further.
+    bytes: the exact size; a server that declares another is given up.
     approximate_bytes: where only a rounded size is known, for people and for the check of free space.
     sha256, md5: of the whole file; where neither is known, the first download's is recorded.
     """
@@ -71,7 +71,7 @@ class File(BaseModel):
 
     @property
     def size(self) -> int | None:
-        """Bytes, exact or rounded; None if no source says."""
+        """Bytes, exact or rounded; None if neither is known."""
         return self.bytes or self.approximate_bytes
 
     @property
@@ -83,8 +83,8 @@ class File(BaseModel):
 class CardDomain(BaseModel):
     """Where the images of one domain are.
 
-    train, test: folders in the archives; with `classes`, the file of the images in IDX format, whose labels lie in a
-        file of the same name but for "labels-idx1" instead of "images-idx3".
+    train, test: folders in the archives; with `classes`, the file of the images in IDX format, whose labels are in
+        the file with "labels-idx1" instead of "images-idx3" in its name.
     match: which files of the folder, as in "*_color.png"; what the star stands for becomes the image's name.
     part: this domain is one half of side-by-side images.
     classes: names of the labels of an IDX file, in their order.

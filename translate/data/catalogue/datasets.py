@@ -14,6 +14,8 @@ from pathlib import Path
 
 from translate.cache import cache_folder, made_once
 from translate.data.catalogue.cards import Card, cards
+from translate.data.catalogue.downloads import download, remember, remote_size, require_space
+from translate.data.catalogue.unpacking import unpack
 from translate.data.files.sources import Source, open_source
 from translate.errors import DataError, PluginError, TranslateError, did_you_mean
 from translate.formatting import format_bytes
@@ -70,7 +72,7 @@ def resolve(text: str) -> Source:
 
 
 def two_domains_of_set(text: str) -> tuple[str, str] | None:
-    """The words for `--a` and `--b` that `--data TEXT` stands for, if it names a data set; an existing path wins."""
+    """What `--data TEXT` means for `--a` and `--b`, if TEXT is the name of a data set; an existing path wins."""
     dataset = None if os.path.exists(os.path.expanduser(text)) else offered().get(text)
     if dataset is None:
         return None
@@ -124,8 +126,6 @@ def describe(dataset: Dataset) -> str:
 
 def size_of(dataset: Dataset, *, ask: bool = False) -> str:
     """The size of the download for people; a dash if there is none. ask: the server, if the card does not know."""
-    from translate.data.catalogue.downloads import remote_size
-
     if (card := card_of(dataset)) is None:
         return "-"
     sizes = [file.size or (remote_size(file) if ask and file.urls else None) for file in card.files]
@@ -136,14 +136,14 @@ def size_of(dataset: Dataset, *, ask: bool = False) -> str:
 
 
 def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
-    """Say what is to be downloaded, and ask on the terminal whether to; `yes` has been said before.
+    """Show what will be downloaded, and ask on the terminal for consent; yes: it was given before.
 
-    Raises DataError if the answer is no, or if nobody can be asked.
+    Raises DataError if the answer is no, or if there is no terminal.
     """
     card = card_of(dataset)
     if card is None or card.by_hand:
         return  # nothing is downloaded
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # processes of one run, which would all ask
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # all processes of one run would ask
     if not yes and (several or not (sys.stdin.isatty() and sys.stderr.isatty())):
         raise DataError(
             f"The data set {dataset.name!r} is not on this machine ({size_of(dataset)} to download, licence: "
@@ -167,9 +167,6 @@ def _open_domain(dataset: Dataset, domain: str) -> Source:
 
 def _from_downloads(card: Card, folder: Path) -> None:
     """Fetch a card's files and unpack them; files that were downloaded are removed after that."""
-    from translate.data.catalogue.downloads import download, remember, require_space
-    from translate.data.catalogue.unpacking import unpack
-
     downloads = cache_folder() / "downloads" / card.name
     missing = [file.name for file in card.files if not file.urls and not (downloads / file.name).exists()]
     if missing:
@@ -185,7 +182,7 @@ def _from_downloads(card: Card, folder: Path) -> None:
         unpack(card, files, folder)
     except DataError:
         for file, path in zip(card.files, files, strict=True):
-            if file.urls and not file.has_checksum:  # what arrived may be anything: no use in keeping it
+            if file.urls and not file.has_checksum:  # without a checksum it may be anything
                 path.unlink()
         raise
     for file, path in zip(card.files, files, strict=True):
@@ -200,7 +197,7 @@ def _prepare(dataset: Dataset, folder: Path) -> None:
         dataset.prepare(folder)
     except (TranslateError, OSError):
         raise
-    except Exception as error:  # a stranger's function may raise anything
+    except Exception as error:  # a plugin's function may raise anything
         raise PluginError(
             f"The data set {dataset.name!r} could not be made: {type(error).__name__}: {error}"
         ) from error

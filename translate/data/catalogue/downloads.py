@@ -47,10 +47,10 @@ class TransferError(Exception):
 
 
 class Version(NamedTuple):
-    """What a server says of the file that it sends.
+    """One version of a file, as a server describes it.
 
-    tag: its ETag or else its Last-Modified, by which the rest of this version can be asked for; may be empty.
-    total: bytes of the whole file, None if it does not say.
+    tag: its ETag or else its Last-Modified, by which the rest of this version can be requested; may be empty.
+    total: bytes of the whole file, None if unknown.
     """
 
     url: str

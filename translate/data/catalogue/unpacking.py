@@ -1,7 +1,7 @@
-"""From a data set's archives to folders of images: nothing but the images that the card names, and nothing elsewhere.
+"""From a data set's archives to folders of images: only the images that the card names are written.
 
-Archives are read in place (see `sources`), where those that point outside of themselves or blow up are refused; that,
-and whether everything the card names is there and fits on the disk, is found out before anything is written.
+Archives are read in place (files/archives.py), which refuses those that point outside of themselves or declare too many
+bytes. Before anything is written, it is checked that all the card's images are there and fit on the disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_IDX_BYTES = 2**30
 def unpack(card: Card, files: Sequence[Path], folder: Path) -> None:
     """Fill the folder with train/DOMAIN/* and test/DOMAIN/*, or, of side-by-side images, train/* and test/*.
 
-    Raises DataError if the files hold something else than the card says.
+    Raises DataError if the files do not hold what the card describes.
     """
     pictures = {name: domain for name, domain in card.domains.items() if not domain.classes}
     jobs = _jobs(card, pictures, files, folder) if pictures else []
@@ -118,7 +118,7 @@ def _read_idx(files: dict[str, Path], name: str, dimensions: int) -> np.ndarray[
     import numpy as np
 
     if name not in files:
-        raise DataError(f"The card speaks of {name}, but names no such file to download.")
+        raise DataError(f"The card has classes from {name}, but no such file to download.")
     with files[name].open("rb") as stream:
         opened = gzip.GzipFile(fileobj=stream) if stream.read(2) == b"\x1f\x8b" else stream
         stream.seek(0)

@@ -80,7 +80,7 @@ def fits_header(pixels: Tensor, header: Header) -> bool:
 
 
 def _channels_and_bits(image: ImageFile) -> tuple[int, int]:
-    """Of an opened image, as `decode` gives it. Raises DataError for what Pillow would reduce without a word."""
+    """The channels and bits of the decoded image. Raises DataError for an image that Pillow would silently reduce."""
     deep_grey = image.mode.startswith("I;16")
     if isinstance(image, TiffImageFile):  # Pillow leaves out samples, and bits of colour, that it has no mode for
         samples, bits = image.tag_v2.get(277, 1), max(image.tag_v2.get(258, (1,)))
@@ -132,12 +132,12 @@ def _decode_with_pillow(image: ImageFile, header: Header) -> Tensor:
     if header.bits == 16:
         values = values.astype(numpy.uint16)
         if isinstance(image, TiffImageFile) and image.tag_v2.get(262) == 0:
-            values = 65535 - values  # 0 is white, which Pillow heeds for 8 bits only
+            values = 65535 - values  # 0 is white; Pillow inverts images of 8 bits only
     return _with_key(upright(from_array(values), orientation), image)
 
 
 def _with_key(pixels: Tensor, image: ImageFile) -> Tensor:
-    """16 bits with the alpha that a transparent colour stands for, where a PNG names one; which no decoder applies."""
+    """16 bits with the alpha of a PNG's transparent colour, if it has one; no decoder applies that."""
     if "transparency" not in image.info or len(pixels) not in (1, 3):
         return pixels
     key = torch.tensor(numpy.array(image.info["transparency"], numpy.uint16)).view(-1, 1, 1)
@@ -145,11 +145,11 @@ def _with_key(pixels: Tensor, image: ImageFile) -> Tensor:
     return torch.cat([pixels, alpha.to(torch.uint16)])
 
 
-# -------------------------------------------------------------------------------------------------------------- fast
+# The fast decoders ---------------------------------------------------------------------------------------------------
 
 
 def _decode_fast(data: bytes, image: ImageFile, header: Header) -> Tensor | None:
-    """The pixels from a fast decoder; None if Pillow is better, or must say what is wrong."""
+    """The pixels from a fast decoder; None if there is none for the file, or if it fails, as Pillow then may too."""
     kind = _fast_kind(image, header)
     found = _fast_decoder(kind) if kind else None
     if found is None:

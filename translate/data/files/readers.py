@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, NamedTuple
+from weakref import WeakKeyDictionary
 
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -28,6 +29,8 @@ from translate.plugins import registry
 from translate.plugins.types import Header, Reader
 
 MAX_PIXELS = 8192 * 8192
+_known_headers: WeakKeyDictionary[Entry, Header] = WeakKeyDictionary()
+"""Headers that were read before: both the layout and the loading of side-by-side images need them."""
 
 
 class Opened(NamedTuple):
@@ -39,8 +42,11 @@ class Opened(NamedTuple):
 
 def read_header(entry: Entry) -> Header:
     """The header of an image file, without decoding its pixels; DataError naming the file and the reason."""
-    with _named_errors(entry.origin), entry.open() as file:
-        return _identify(file, entry.origin)[0]
+    header = _known_headers.get(entry)
+    if header is None:
+        with _named_errors(entry.origin), entry.open() as file:
+            header = _known_headers[entry] = _identify(file, entry.origin)[0]
+    return header
 
 
 def read_image(entry: Entry, part: Part = None) -> Tensor:

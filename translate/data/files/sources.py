@@ -35,7 +35,7 @@ class Entry:
     size: in bytes, as the folder or archive declares it.
     open: opens the file for reading; safe to call from several threads.
     modified: when the file, or the archive that it is in, was last changed, in nanoseconds.
-    pair: what it shares with its partner in the other domain alone, if a list says so.
+    pair: what it shares with its partner in the other domain only, if it is from a list of pairs.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What the two images of a pair have in common: what a list says, otherwise the name without its extension."""
+        """The same for both images of a pair: from a list of pairs, otherwise the name without its extension."""
         return self.pair or (self.stem,)
 
     def read(self) -> bytes:
@@ -66,7 +66,7 @@ class Entry:
             raise DataError(f"{self.origin}: {self.size:,} bytes; a file may have {archives.MAX_FILE_BYTES:,}")
         try:
             with self.open() as file:
-                data = file.read(self.size + 1)  # memory for so much is allocated, so not for what could be at most
+                data = file.read(self.size + 1)  # read() allocates as many bytes as it is given
         except archives.READ_ERRORS as error:
             raise DataError(f"{self.origin}: {_reason(error)}") from error
         if len(data) > self.size:
@@ -121,7 +121,7 @@ class Source:
         }
 
     def files(self) -> list[Entry]:
-        """The images that lie in no sub-folder."""
+        """The images in no sub-folder."""
         return [entry for entry in self.entries if "/" not in entry.name]
 
     def require_images(self) -> None:

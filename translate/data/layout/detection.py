@@ -1,11 +1,11 @@
-"""Which files belong to which domain: layouts are recognised, never asked for.
+"""Which files belong to which domain: START HERE for the layout, which is recognised without any option for it.
 
     --a DIR --b DIR                           two folders; each may have train/ and test/ or val/ inside
     DIR/trainA DIR/trainB [DIR/testA ...]     also valA, train_a, ...
     DIR/train [DIR/test or DIR/val]           each with two sub-folders, or side-by-side images
     DIR/A DIR/B                               any two sub-folders; a is the first by name
     DIR/*.jpg                                 side-by-side images, twice as wide as high: left is a, right is b
-    pairs.csv, DIR/pairs.csv                  a list of pairs, where nothing else says what belongs together (pairs.py)
+    pairs.csv, DIR/pairs.csv                  a list of pairs, where names do not tell the pairs (pairs.py)
     DIR/CLASS/*                               one domain with labels
     --a "gray(b)" --b DIR                     a is made from the images of b (synthesis.py)
 
@@ -36,7 +36,7 @@ from translate.formatting import first_few, plural
 class DomainFiles:
     """The files of one domain.
 
-    name: the letter or word of the model's declaration.
+    name: as in the model's declaration.
     title, location: what the user calls it, for pictures and for errors.
     train, held_out: the files; the two domains of side-by-side files share the same tuples, and so do a domain and
         one that is made from it, unless real images of that one are held out.

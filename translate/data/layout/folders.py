@@ -45,7 +45,7 @@ def two_domains(source: Source) -> list[Source]:
         return []
     beside = _beside(source)
     held_out = _two_of_one_split(
-        next((splits[word] for word in HELD_OUT if word in splits), {"": beside} if beside else {})
+        next((splits[name] for name in HELD_OUT if name in splits), {"": beside} if beside else {})
     )
     alike = [domain.part for domain in domains] == [domain.part for domain in held_out]
     return [
@@ -59,7 +59,7 @@ def two_domains(source: Source) -> list[Source]:
 
 
 def without_wrapper(source: Source) -> Source:
-    """The source without folders that merely hold everything, as archives often have."""
+    """The source without an outer folder that holds everything, as archives often have."""
     folders = source.folders()
     while len(folders) == 1 and not source.files() and not any(_SPLIT.fullmatch(name) for name in folders):
         (source,) = folders.values()
@@ -106,7 +106,7 @@ def _train_and_held_out(source: Source) -> tuple[Source, Source | None]:
     whole = without_wrapper(source)
     folders = {name.lower(): folder for name, folder in whole.folders().items()}
     if "train" in folders and folders.keys() <= {"train", *HELD_OUT} and not whole.files():
-        return folders["train"], next((folders[word] for word in HELD_OUT if word in folders), None)
+        return folders["train"], next((folders[name] for name in HELD_OUT if name in folders), None)
     return whole, _beside(source)
 
 
@@ -118,8 +118,8 @@ def _beside(source: Source) -> Source | None:
     for folder, rest in ((path, ""), (path.parent, path.name)):
         match = _SPLIT.fullmatch(folder.name)
         if match and match[1].lower() == "train":
-            for word in HELD_OUT:
-                candidate = folder.with_name(word + folder.name[len("train") :]) / rest
+            for name in HELD_OUT:
+                candidate = folder.with_name(name + folder.name[len("train") :]) / rest
                 if candidate.is_dir():
                     return open_source(candidate)
     return None

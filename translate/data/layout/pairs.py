@@ -1,10 +1,10 @@
-"""Which images belong together: those of one name, or those on one line of a list.
+"""Which images belong together: those of the same name, or those on one line of a list of pairs.
 
     a/1.png, photos/first.jpg           separated by commas, semicolons, tabs or blanks; "quoted" where a name has some
-    a/2.png, photos/second.jpg, test    a third column may say train, test or val
+    a/2.png, photos/second.jpg, test    a third column may be train, test or val
 
 A list is a text file (.csv, .tsv, .txt) in UTF-8. Its first line may name the columns; empty lines and lines that begin
-with # say nothing. Paths are relative to the list's folder, to a folder A or B in it (the first column to A, the second
+with # are skipped. Paths are relative to the list's folder, to a folder A or B in it (the first column to A, the second
 to B), or to the folder around it; those of a list on disk may be absolute.
 """
 
@@ -64,8 +64,8 @@ def lists_inside(source: Source) -> list[Entry]:
     found = []
     for file in source.lists:
         folder, slash, name = file.name.rpartition("/")
-        called_so = name.lower() in ("paths.txt", "pairs.txt") or not name.lower().endswith(".txt")
-        if called_so and all(entry.name.startswith(folder + slash) for entry in source.entries):
+        may_list_pairs = name.lower() in ("paths.txt", "pairs.txt") or not name.lower().endswith(".txt")
+        if may_list_pairs and all(entry.name.startswith(folder + slash) for entry in source.entries):
             found.append(file)
     return [file for file in found if _names_images(file)]
 
@@ -123,7 +123,7 @@ def _read(file: Entry, find: Find) -> list[Source]:
         )
     if "train" not in splits:
         raise DataError(f"{file.origin} has no line for training: it lists {' and '.join(splits) or 'nothing'}.")
-    used = ["train", *[word for word in HELD_OUT if word in splits][:1]]
+    used = ["train", *[name for name in HELD_OUT if name in splits][:1]]
     notes = [f"Left out {plural(repeated, 'repeated line')} of {file.origin}."] if repeated else []
     notes += [
         f"Left out {plural(len(pairs), 'line')} of {file.origin}: the held-out images are others, not {split}."
@@ -141,7 +141,7 @@ def _read(file: Entry, find: Find) -> list[Source]:
 
 
 def _pair(columns: Sequence[str], suffixes: frozenset[str], find: Find) -> Pair:
-    """The two images of a line. ValueError, in a few words, if they are not there."""
+    """The two images of a line. Raises ValueError if they are not there."""
     if len(columns) == 1:
         raise ValueError(f"one column only, {columns[0]!r}")
     if len(columns) > 3:
@@ -153,10 +153,10 @@ def _pair(columns: Sequence[str], suffixes: frozenset[str], find: Find) -> Pair:
 
 
 def _split(columns: Sequence[str]) -> str:
-    word = columns[2].lower() if len(columns) == 3 else ""
-    if word not in ("", "train", *HELD_OUT):
+    split = columns[2].lower() if len(columns) == 3 else ""
+    if split not in ("", "train", *HELD_OUT):
         raise ValueError(f"{columns[2]!r} is none of train, test and val")
-    return word or "train"
+    return split or "train"
 
 
 def _found(name: str, folder: str, find: Find) -> Entry:
@@ -168,13 +168,13 @@ def _found(name: str, folder: str, find: Find) -> Entry:
 
 
 def _on_disk(folder: Path, name: str) -> Entry | None:
-    """A file by its path from a folder; it is called by that path if it is inside, otherwise by its whole path."""
+    """A file by its path from a folder. Its name is that path if it is inside, otherwise its whole path."""
     path = os.path.normpath(os.path.join(folder, os.path.expanduser(name)))
     inside = os.path.relpath(path, folder)
-    called = os.path.abspath(path).lstrip("/") if inside.startswith("..") else inside
+    entry_name = os.path.abspath(path).lstrip("/") if inside.startswith("..") else inside
     try:
-        return file_entry(Path(path), called) if os.path.isfile(path) else None
-    except OSError:  # gone since, or in a folder that may not be read
+        return file_entry(Path(path), entry_name) if os.path.isfile(path) else None
+    except OSError:  # removed meanwhile, or in a folder that may not be read
         return None
 
 
@@ -205,7 +205,7 @@ def _titles(file: Entry) -> tuple[tuple[str, str], Iterator[tuple[int, list[str]
 
 
 def _lines(file: Entry) -> list[tuple[int, str]]:
-    """The lines that say something, with their numbers."""
+    """The lines that are neither empty nor comments, with their numbers."""
     try:
         text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError:
