@@ -25,6 +25,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -39,8 +40,6 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
 PACKAGED = Path(__file__).parents[2] / "datasets"
 CHECKOUT = Path(__file__).parents[3] / "datasets"
-
-_warned: set[str] = set()
 
 
 class File(BaseModel):
@@ -173,12 +172,15 @@ def cards() -> dict[str, Card]:
             try:
                 card = read_card(path)
             except DataError as error:
-                if str(error) not in _warned:
-                    _warned.add(str(error))
-                    print(f"warning: {error} It was left out.", file=sys.stderr)
+                _warn_once(str(error))
             else:
                 found[card.name] = card
     return found
+
+
+@cache
+def _warn_once(error: str) -> None:
+    print(f"warning: {error} It was left out.", file=sys.stderr)
 
 
 def users_folder() -> Path:

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NamedTuple
 
 from translate.errors import DataError
+from translate.formatting import printable
 
 MAX_FILE_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 64 * 2**30
@@ -174,11 +175,3 @@ def _leads_outside(name: str) -> bool:
     """Whether a path, read as on any system, is absolute or goes up; a name with a NUL may mean anything."""
     path = PureWindowsPath(name)
     return "\0" in name or ".." in path.parts or bool(path.root) or re.match("[A-Za-z]:", name) is not None
-
-
-def printable(name: str) -> str:
-    """A name with the bytes that are no UTF-8 spelled out, so that it can be printed and written to any file."""
-    try:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # lone surrogates that stand for no byte
-        return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -14,7 +14,7 @@ from typing import IO
 from translate.data.domains import Part
 from translate.data.files import archives
 from translate.errors import DataError
-from translate.formatting import plural
+from translate.formatting import plural, printable
 from translate.plugins import registry
 
 MAX_FILES = 2_000_000
@@ -211,7 +211,7 @@ def _folder_entries(folder: Path) -> Iterator[Entry]:
         try:
             items = list(os.scandir(os.path.join(folder, inside)))
         except OSError as error:
-            raise DataError(f"{location}{archives.printable(inside)} cannot be read: {_reason(error)}.") from error
+            raise DataError(f"{location}{printable(inside)} cannot be read: {_reason(error)}.") from error
         if opened and {"run.toml", "samples"} <= {item.name for item in items}:
             continue  # a run: its grids are no images of this folder
         around |= {_identity(os.stat(os.path.join(folder, inside)))}
@@ -223,7 +223,7 @@ def _folder_entries(folder: Path) -> Iterator[Entry]:
             elif status is None or stat.S_ISREG(status.st_mode):
                 # What a broken link points to is an entry that cannot be read, and is reported.
                 size, modified = (status.st_size, status.st_mtime_ns) if status else (0, 0)
-                shown = archives.printable(name)
+                shown = printable(name)
                 yield Entry(shown, location + shown, size, partial(_open_regular, Path(item.path)), modified)
     raise DataError(f"{location} holds more than {MAX_FILES:,} folders, which is the limit.")
 
