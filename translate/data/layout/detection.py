@@ -108,10 +108,10 @@ def detect_layout(needs: BatchSpec, options: DataOptions) -> Layout:
 def _find_sources(needs: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> list[Source]:
     """The images of every domain that has some of its own, with the held-out ones that are given or recognised."""
     if options.data is not None:
-        sources = _two_domains(options.data, isinstance(needs, Paired))
+        sources = _open_two_domains(options.data, isinstance(needs, Paired))
         if options.test_data is None:
             return sources
-        tests = _two_domains(options.test_data, isinstance(needs, Paired))
+        tests = _open_two_domains(options.test_data, isinstance(needs, Paired))
         if [test.part for test in tests] != [source.part for source in sources]:
             raise DataError(
                 f"{options.test_data} is laid out otherwise than {options.data}; lay the held-out images out alike."
@@ -126,7 +126,7 @@ def _find_sources(needs: BatchSpec, options: DataOptions, synthesis: dict[str, s
     sources = []
     for name, (text, test) in zip(needs.names, flags, strict=True):
         if name not in synthesis:
-            source = folders.one_domain(resolve(text or ""))
+            source = folders.find_one_domain(resolve(text or ""))
             sources.append(source if test is None else replace(source, held_out=_held_out_given(test, source.part)))
     return _sharing_files(sources)
 
@@ -137,30 +137,33 @@ def _held_out_given(text: str, part: Part) -> Source:
     if source.part != part:
         found, expected = (f"{each} halves of images" if each else "whole images" for each in (source.part, part))
         raise DataError(f"{text} is laid out otherwise than the training images: {found}, {expected}.")
-    return folders.without_wrapper(source.held_out or source)
+    return folders.unwrap(source.held_out or source)
 
 
-def _two_domains(text: str, paired: bool) -> list[Source]:
+def _open_two_domains(text: str, paired: bool) -> list[Source]:
     """The two domains in one place: a data set's, a list's, or those of a folder or archive.
 
     paired: each image needs its partner, so that a list counts for more than folders whose names share nothing.
     """
     if pair := two_domains_of_set(text):
-        return _sharing_files([folders.one_domain(resolve(name)) for name in pair])
+        return _sharing_files([folders.find_one_domain(resolve(name)) for name in pair])
     if is_list(path := Path(os.path.expanduser(text))):
         return read_list(path)
     place = resolve(text)
-    source = folders.without_wrapper(place)
-    domains = folders.two_domains(source)
-    names = [{entry.key for entry in domain.entries} for domain in domains]
-    if not domains or (paired and names[0].isdisjoint(names[1])):
+    source = folders.unwrap(place)
+    domains = folders.find_two_domains(source)
+    if not domains or (paired and not _share_names(*domains)):
         lists = lists_inside(place)
         if len(lists) == 1:
             domains = read_list_inside(place, lists[0])
         elif not domains:
-            raise folders.not_recognised(source, [file.origin for file in lists])
+            raise folders.explain_unrecognised(source, [file.origin for file in lists])
     used = [images for domain in domains for images in (domain, domain.held_out)]
-    return [replace(domains[0], notes=domains[0].notes + folders.unused(place, used)), domains[1]]
+    return [replace(domains[0], notes=domains[0].notes + folders.describe_unused(place, used)), domains[1]]
+
+
+def _share_names(a: Source, b: Source) -> bool:
+    return not {entry.key for entry in a.entries}.isdisjoint(entry.key for entry in b.entries)
 
 
 def _sharing_files(sources: list[Source]) -> list[Source]:
@@ -181,22 +184,22 @@ def _as_layout(names: list[str], sources: list[Source], options: DataOptions) ->
         notes.append(f"Swapped: {names[0]} is {first}, {names[1]} is {second}.")
     domains = []
     for name, source in zip(names, sources, strict=True):
-        notes += _checked(source)
+        notes += _check_images(source)
         held_out: tuple[Entry, ...] = ()
         if source.held_out is not None:
-            notes += _checked(source.held_out)
+            notes += _check_images(source.held_out)
             held_out = source.held_out.entries
             notes.append(f"Held out: {plural(len(held_out), 'image')} in {source.held_out.location}.")
         domains.append(DomainFiles(name, source.title, source.location, source.entries, held_out, source.part))
     return Layout(tuple(domains), False, tuple(notes))
 
 
-def _checked(source: Source) -> list[str]:
+def _check_images(source: Source) -> list[str]:
     """A note of the files that are no images, if there are any. Raises DataError if there are no images."""
     source.require_images()
-    return (
-        [f"Ignored in {source.location}, as they are no images: {first_few(source.others)}."] if source.others else []
-    )
+    if not source.others:
+        return []
+    return [f"Ignored in {source.location}, as they are no images: {first_few(source.others)}."]
 
 
 # What the domains become ----------------------------------------------------------------------------------------------
@@ -217,10 +220,10 @@ def _with_classes(layout: Layout, optional: bool) -> Layout:
         folder, slash, _ = entry.name.partition("/")
         return bool(slash) and folder in classes
 
-    strays = [
-        [entry.origin for entry in entries if not has_class(entry)] for entries in (domain.train, domain.held_out)
-    ]
-    notes = [f"Left out {first_few(stray)}: in no class sub-folder." for stray in strays if stray]
+    notes = []
+    for entries in (domain.train, domain.held_out):
+        if stray := [entry.origin for entry in entries if not has_class(entry)]:
+            notes.append(f"Left out {first_few(stray)}: in no class sub-folder.")
     train, held_out = (tuple(filter(has_class, entries)) for entries in (domain.train, domain.held_out))
     return layout.changed([replace(domain, classes=classes, train=train, held_out=held_out)], notes)
 
@@ -284,7 +287,7 @@ def _with_synthesis(layout: Layout, needs: BatchSpec, options: DataOptions, synt
         if isinstance(needs, Paired) and not source.held_out:
             raise UsageError(f"{test} needs held-out images of the other domain to be compared with: give {flag} too.")
         held_out = _held_out_given(test, source.part)
-        notes = _checked(held_out)
+        notes = _check_images(held_out)
         domain = replace(domain, held_out=held_out.entries, real_held_out=True)
     return layout.changed([domain, source] if index == 0 else [source, domain], notes)
 

@@ -25,26 +25,26 @@ _KNOWN_LAYOUTS = (
 )
 
 
-def one_domain(source: Source) -> Source:
+def find_one_domain(source: Source) -> Source:
     """The training images of one domain, with the held-out ones that are given or recognised."""
     if source.held_out is not None:
         return source
     train, held_out = _train_and_held_out(source)
-    notes = unused(source, [train, held_out])
+    notes = describe_unused(source, [train, held_out])
     return replace(train, title=_title(source), part=source.part, held_out=held_out, notes=notes)
 
 
-def two_domains(source: Source) -> list[Source]:
+def find_two_domains(source: Source) -> list[Source]:
     """Both domains of a folder or archive, or none of them; the held-out images only if they are laid out alike."""
     splits: dict[str, dict[str, Source]] = {}  # {"train": {"a": trainA, "b": trainB}} or {"train": {"": train}}
     for name, folder in source.folders().items():
         if match := _SPLIT.fullmatch(name):
             splits.setdefault(match[1].lower(), {})[(match[2] or "").lower()] = folder
-    domains = _two_of_one_split(splits.get("train", {"": source}))
+    domains = _find_in_split(splits.get("train", {"": source}))
     if not domains:
         return []
     beside = _beside(source)
-    held_out = _two_of_one_split(
+    held_out = _find_in_split(
         next((splits[name] for name in HELD_OUT if name in splits), {"": beside} if beside else {})
     )
     alike = [domain.part for domain in domains] == [domain.part for domain in held_out]
@@ -58,7 +58,7 @@ def two_domains(source: Source) -> list[Source]:
     ]
 
 
-def without_wrapper(source: Source) -> Source:
+def unwrap(source: Source) -> Source:
     """The source without an outer folder that holds everything, as archives often have."""
     folders = source.folders()
     while len(folders) == 1 and not source.files() and not any(_SPLIT.fullmatch(name) for name in folders):
@@ -67,14 +67,14 @@ def without_wrapper(source: Source) -> Source:
     return source
 
 
-def unused(source: Source, used: Sequence[Source | None]) -> tuple[str, ...]:
+def describe_unused(source: Source, used: Sequence[Source | None]) -> tuple[str, ...]:
     """A note of the images of a source that are in none of those that are used, if there are any."""
     origins = {entry.origin for part in used if part for entry in part.entries}
     left_out = [entry.origin for entry in source.entries if entry.origin not in origins]
     return (f"Left out {first_few(left_out)}: in no domain of the layout that was recognised.",) if left_out else ()
 
 
-def not_recognised(source: Source, lists: Sequence[str]) -> DataError:
+def explain_unrecognised(source: Source, lists: Sequence[str]) -> DataError:
     """The error for a source without two domains: what was found, and what would be recognised.
 
     lists: the lists of pairs in it, too many to choose one.
@@ -103,7 +103,7 @@ def not_recognised(source: Source, lists: Sequence[str]) -> DataError:
 
 def _train_and_held_out(source: Source) -> tuple[Source, Source | None]:
     """train/ and test/ (or val/) inside, if nothing else is; otherwise all of it, and the test folder beside it."""
-    whole = without_wrapper(source)
+    whole = unwrap(source)
     folders = {name.lower(): folder for name, folder in whole.folders().items()}
     if "train" in folders and folders.keys() <= {"train", *HELD_OUT} and not whole.files():
         return folders["train"], next((folders[name] for name in HELD_OUT if name in folders), None)
@@ -125,7 +125,7 @@ def _beside(source: Source) -> Source | None:
     return None
 
 
-def _two_of_one_split(split: Mapping[str, Source]) -> list[Source]:
+def _find_in_split(split: Mapping[str, Source]) -> list[Source]:
     """Both domains of one split, or none: trainA and trainB, two sub-folders, or halves of side-by-side images."""
     if "a" in split and "b" in split:
         return [split["a"], split["b"]]
