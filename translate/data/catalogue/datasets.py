@@ -93,35 +93,17 @@ def offered() -> dict[str, Dataset]:
     for name, card in cards().items():
         if name in known:
             raise PluginError(f"A card and a plugin both offer the data set {name!r}; remove one of them.")
-        known[name] = from_card(card)
+        known[name] = _from_card(card)
     return {name: known[name] for name in sorted(known)}
 
 
-def from_card(card: Card) -> CardDataset:
+def _from_card(card: Card) -> CardDataset:
     """The data set that a card describes, downloaded when it is prepared."""
     parts = tuple(domain.part for domain in card.domains.values())
     return CardDataset(
         card.name, tuple(card.domains), partial(_from_downloads, card), card.licence, card.about, card.version,
         parts=parts if any(parts) else (), card=card,
     )  # fmt: skip
-
-
-def describe(dataset: Dataset) -> str:
-    """What a user should know before a download: what it is, how large, its licence, whom to cite, where it goes.
-
-    The server is asked for a size that the card does not know; DataError if it cannot be reached.
-    """
-    card = card_of(dataset)
-    citation = card.citation.replace("\n", "\n           ") if card else ""
-    lines = [
-        f"{dataset.name}: {dataset.about}",
-        f"  size:    {size_of(dataset, ask=True)} to download",
-        f"  licence: {dataset.licence}",
-        f"  cite:    {citation}",
-        f"  from:    {card.homepage}" if card and card.homepage else "",
-        f"  to:      {folder_of(dataset)}",
-    ]
-    return "\n".join(filter(None, lines))
 
 
 def size_of(dataset: Dataset, *, ask: bool = False) -> str:
@@ -138,7 +120,8 @@ def size_of(dataset: Dataset, *, ask: bool = False) -> str:
 def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
     """Show what will be downloaded, and ask on the terminal for consent; yes: it was given before.
 
-    Raises DataError if the answer is no, or if there is no terminal.
+    The server is asked for a size that the card does not know. Raises DataError if it cannot be reached, if the answer
+    is no, or if there is no terminal.
     """
     card = card_of(dataset)
     if card is None or card.by_hand:
@@ -149,7 +132,17 @@ def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
             f"The data set {dataset.name!r} is not on this machine ({size_of(dataset)} to download, licence: "
             f"{dataset.licence}). Run `translate data get {dataset.name} --yes` first."
         )
-    print(describe(dataset), file=sys.stderr)
+    shown = {
+        "size": f"{size_of(dataset, ask=True)} to download",
+        "licence": card.licence,
+        "cite": card.citation.replace("\n", "\n           "),
+        "from": card.homepage,
+        "to": folder_of(dataset),
+    }
+    print(f"{card.name}: {card.about}", file=sys.stderr)
+    for title, text in shown.items():
+        if text is not None:
+            print(f"  {title + ':':8} {text}", file=sys.stderr)
     if not yes:
         print("Download it now? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):

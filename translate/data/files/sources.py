@@ -18,7 +18,7 @@ from translate.formatting import plural, printable
 from translate.plugins import registry
 
 MAX_FILES = 2_000_000
-IMAGE_SUFFIXES = frozenset(
+_IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".jp2", ".tga"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
@@ -168,7 +168,7 @@ def file_entry(path: Path, name: str) -> Entry:
 
 def image_suffixes() -> frozenset[str]:
     """The extensions, in lower case and with their dot, that some reader reads."""
-    return IMAGE_SUFFIXES.union(*(reader.suffixes for reader in registry.readers().values()))
+    return _IMAGE_SUFFIXES.union(*(reader.suffixes for reader in registry.readers().values()))
 
 
 def _location(folder: Path) -> str:
