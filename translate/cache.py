@@ -29,7 +29,7 @@ def made_once(final: Path, make: Callable[[Path], None]) -> Path:
     temporary = final.with_name(f".{final.name}.part")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _lock_for(final):
+        with _acquire_lock(final):
             if final.is_dir():  # another process was first
                 return final
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
@@ -46,8 +46,8 @@ def made_once(final: Path, make: Callable[[Path], None]) -> Path:
     return final
 
 
-def _lock_for(final: Path) -> AbstractContextManager[object]:
-    """A lock that is held already: no other process makes this folder until it is released."""
+def _acquire_lock(final: Path) -> AbstractContextManager[object]:
+    """No other process makes this folder until the lock is released, at the end of a `with`."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(final.with_name(f".{final.name}.lock"))

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callable[[], object]]:
-    """Inside, a terminal shows a bar, which the function moves on, from any thread; elsewhere nothing is shown.
+    """A bar on the terminal inside the `with`, advanced by the function, from any thread; nothing elsewhere.
 
-    quiet: nor is it on a terminal.
+    quiet: nothing on a terminal either.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    words = TextColumn("{task.description}", markup=False)  # a folder's name may have brackets
-    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    description = TextColumn("{task.description}", markup=False)  # a folder's name may have brackets
+    columns = (description, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
         yield lambda: progress.advance(task)
@@ -26,7 +26,7 @@ def progress_bar(title: str, total: int, quiet: bool = False) -> Iterator[Callab
 
 @contextmanager
 def byte_progress_bar(title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
-    """Inside, a terminal shows a bar of bytes, which the function moves on; elsewhere the title is one line.
+    """A bar of bytes on the terminal inside the `with`, advanced by the function; elsewhere one line, the title.
 
     total, done: bytes of all the work, None if that is not known, and of what was done before.
     """

@@ -194,7 +194,7 @@ def test_a_cards_domains_are_downloaded_once_and_nothing_else_is_unpacked(server
     folder = cache_folder() / "datasets" / "stripes-1"
     assert {path.split("/")[1] for path in files_in(folder)} == {"broad", "fine"}
     assert (folder / "train" / "fine" / "2.png").read_bytes() == PAIRS["stripes/trainB/2.png"]
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert files_in(cache_folder() / "downloads") == [f"stripes/{name}.sha256.json"]
 
 
@@ -340,12 +340,12 @@ def test_the_user_is_asked_once_and_told_what_it_costs(terminal, tmp_path):
         resolve("fine")
     for text in ("about 2.1 GB", "CC0", "Nobody, 2020", str(cache_folder() / "datasets" / "stripes-1"), "[y/N]"):
         assert text in shown.getvalue()
-    server.asked.clear()
+    server.requests.clear()
     shown = answers("y\n")
     write_card(tmp_path / "cards", f"{server.url}/stripes.zip")
     assert len(names(resolve("fine"))) == 3
     assert f"size:    {len(archive) / 1000:.1f} kB" in shown.getvalue(), "as the server says: the card does not know"
-    assert [method for method, _, _ in server.asked] == ["HEAD", "GET"]
+    assert [method for method, _, _ in server.requests] == ["HEAD", "GET"]
     assert len(names(resolve("broad"))) == 3
     assert shown.getvalue().count("[y/N]") == 1
 
@@ -361,7 +361,7 @@ def test_where_nobody_can_be_asked_it_says_what_to_run(terminal, tmp_path, monke
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     with pytest.raises(DataError, match="licence: CC0"):
         resolve("fine")
-    assert server.asked == []
+    assert server.requests == []
 
 
 # IDX -----------------------------------------------------------------------------------------------------------------
