@@ -1,4 +1,4 @@
-"""A server on this machine that does what servers do, and archives to be served."""
+"""A server on this machine that behaves like servers on the net, and archives for it to serve."""
 
 import hashlib
 import http.server
@@ -17,9 +17,10 @@ from PIL import Image
 
 
 class Server:
-    """What is served, how, and what was asked.
+    """What is served, how, and which requests came.
 
     content: bytes by path. breaks_after: the next answers end after so many bytes. status: answered next, then 200.
+    requests: method, path and range of each, in order.
     ranges, tags: whether it knows Range, and sends ETags. length: sent as Content-Length instead of the true one.
     """
 
@@ -30,12 +31,12 @@ class Server:
         self.ranges = True
         self.tags = True
         self.length: int | None = None
-        self.asked: list[tuple[str, str, str | None]] = []  # method, path, range
+        self.requests: list[tuple[str, str, str | None]] = []
         self.url = ""
 
     def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range")
-        self.asked.append((handler.command, handler.path, wanted))
+        self.requests.append((handler.command, handler.path, wanted))
         body = self.content.get(handler.path)
         status = self.status.pop(0) if self.status else 200
         if body is None or status != 200:
@@ -57,7 +58,7 @@ class Server:
         handler.end_headers()
         if handler.command == "GET":
             end = start + self.breaks_after.pop(0) if self.breaks_after else len(body)
-            with suppress(ConnectionError):  # whoever asked may have gone
+            with suppress(ConnectionError):  # the client may have hung up
                 handler.wfile.write(body[start:end])
 
 

@@ -24,7 +24,17 @@ ARCHITECTURES = (
 )
 ORDER = [
     {"errors", "version"},
-    {"atomic_files", "cache", "formatting", "players", "progress", "random_bits", "spec_parsing", "threads"},
+    {
+        "atomic_files",
+        "cache",
+        "formatting",
+        "players",
+        "progress",
+        "random_bits",
+        "spec_parsing",
+        "threads",
+        "validation",
+    },
     {"plugins"},
     {"device"},
     {"distributed"},

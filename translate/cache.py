@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from translate.errors import DataError
@@ -29,7 +29,7 @@ def made_once(final: Path, make: Callable[[Path], None]) -> Path:
     temporary = final.with_name(f".{final.name}.part")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(final):
+        with _acquire_lock(final):
             if final.is_dir():  # another process was first
                 return final
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
@@ -46,18 +46,13 @@ def made_once(final: Path, make: Callable[[Path], None]) -> Path:
     return final
 
 
-@contextmanager
-def _alone(final: Path) -> Iterator[None]:
-    """Inside, no other process makes this folder."""
+def _acquire_lock(final: Path) -> AbstractContextManager[object]:
+    """No other process makes this folder until the lock is released, at the end of a `with`."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(final.with_name(f".{final.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         print(f"Another process is making {final}; waiting for it.", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

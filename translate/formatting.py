@@ -22,3 +22,11 @@ def format_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.{0 if count >= 10 * size else 1}f} {unit}"
     return f"{count} bytes"
+
+
+def printable(name: str) -> str:
+    """A name with the bytes that are no UTF-8 spelled out, so that it can be printed and written to any file."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # lone surrogates that stand for no byte
+        return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Work for several threads: all of it at once, or a bounded part of it ahead of whoever needs the results."""
+"""Work for several threads: all of it at once, or a bounded number of items ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ R = TypeVar("R")
 
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """The function of each item, in order, by as many threads as there are cores; the first error ends it at once."""
+    """function(item) for each item, in order, by a thread for each core; the first error ends it at once."""
     workers = os.cpu_count() or 1
-    few = max(1, min(16, len(items) // (4 * workers)))  # at a time, since handing one over costs as much as a header
-    parts = [items[i : i + few] for i in range(0, len(items), few)]
+    size = max(1, min(16, len(items) // (4 * workers)))  # handing one item to a thread costs as much as a header
+    chunks = [items[i : i + size] for i in range(0, len(items), size)]
     with ThreadPoolExecutor(workers) as pool:
         try:
-            done = pool.map(lambda part: [function(item) for item in part], parts)
+            done = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
             return [result for results in done for result in results]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

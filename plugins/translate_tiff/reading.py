@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy
 from torch import Tensor
 
-from translate.data.files.readers import TIFF_STARTS
+from translate.data.files.decoders import TIFF_STARTS
 from translate.data.images import bits_of, from_array, upright
 from translate.errors import DataError
 from translate.plugins.types import Header

@@ -62,9 +62,9 @@ def test_get_shows_what_it_is_first_and_fetches_once(server, run):
     first = answer.err.index("licence: CC0")
     assert first < answer.err.index("cite:    Nobody, 2020") < answer.err.index("Downloading x.zip")
     assert (folder / "test" / "fine" / "0.png").is_file()
-    asked = len(server.asked)
+    asked = len(server.requests)
     assert run("get", "stripes").err == ""
-    assert len(server.asked) == asked
+    assert len(server.requests) == asked
     (row,) = json.loads(run("get", "stripes", "--json").out)
     assert (row["state"], row["folder"]) == ("here", str(folder))
     assert "stripes  broad, fine  unknown  CC0      here" in run("list").out
@@ -73,13 +73,13 @@ def test_get_shows_what_it_is_first_and_fetches_once(server, run):
 def test_get_asks_unless_yes_was_said(server, run):
     with pytest.raises(DataError, match="Run `translate data get stripes --yes` first"):
         run("get", "stripes")
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_an_unknown_name_is_wrong_usage_and_nothing_is_fetched(server, run):
     with pytest.raises(UsageError, match=r"There is no data set 'stirpes'. Did you mean 'stripes'"):
         run("get", "stripes", "stirpes", "--yes")
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_domain_is_no_data_set_but_has_one(server, run):

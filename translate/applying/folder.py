@@ -37,7 +37,6 @@ from translate.data.files.readers import read_image
 from translate.data.files.sources import Source
 from translate.data.files.writers import save
 from translate.data.images import as_pixels, cut, is_side_by_side
-from translate.data.layout.sides import check_images
 from translate.data.synthesis import parse
 from translate.device import resolve_device
 from translate.distributed.group import Group, own_device
@@ -132,12 +131,12 @@ def _open_input(text: str) -> Source:
     name, _, split = text.rpartition(":")
     if name and split in ("train", "test") and not os.path.exists(os.path.expanduser(text)):
         found = resolve(name)
-        source = found.held_out if split == "test" else found.train
+        source = found.held_out if split == "test" else found
         if source is None:
             raise DataError(f"{name} has no held-out images; name a folder of them instead.")
     else:
-        source = resolve(text).train
-    check_images(source, [])
+        source = resolve(text)
+    source.require_images()
     return source
 
 

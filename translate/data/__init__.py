@@ -1,38 +1,40 @@
 """Files -> decoded images -> batches on the device. In reading order:
 
-    options       what the user may say about the data: flags
-    domains       what a model needs to see, and how a domain is described to it
-    loading       START HERE: all of it together, `open_training_data`
+    options.py       what the user may choose about the data: flags
+    domains.py       what a model needs, and how a domain is described to it
+    loading.py       START HERE: `open_training_data`, which goes through the folders below in their order
 
-    Which files there are
-    sources       a folder, an archive read in place, or one file, as an ordered list of entries
-    cards         public data sets: where they are, what may be done with them, whom to cite
-    downloads     one file from the net, which breaks off and goes on, checked before use
-    unpacking     from a data set's archives to folders of images
-    datasets      domains that have names, made once in the cache folder: `resolve`
-    pairs         which images belong together: by name, or by a list
-    sides         what is at a place that the user named: one domain, or two
-    layouts       which entries belong to which domain: recognised, never asked for
+    catalogue/       a place that the user names -> its files
+      datasets.py      START HERE: `resolve`, for a path or for a domain of a data set
+      cards.py         public data sets: where they are, their licence, whom to cite
+      downloads.py     one file from a server, resumed after interruptions, checked before use
+      unpacking.py     from a data set's archives to folders of images
+    files/           the files at a path, and their pixels
+      sources.py       a folder, an archive or one file, as an ordered list of entries
+      archives.py      zip and tar archives, read in place
+      readers.py       bytes -> tensors, by the reader of the file's extension
+      decoders.py      the ordinary formats; numpy_files.py: `.npy`
+      writers.py       tensors -> files, complete or absent
+    layout/          files -> domains
+      detection.py     START HERE: `detect_layout`
+      flags.py         whether the flags name the images of every domain
+      folders.py       one domain or two, by names of folders and shapes of images
+      pairs.py         which images belong together: by name, or by a list
 
-    From files to pixels, and back
-    images        operations on images as tensors
-    readers       bytes -> tensors
-    writers       tensors -> files, complete or absent
-    preparing     from a file's pixels to those that a domain has
-
-    From pixels to batches
-    store         every image decoded once: on the device, in memory, or in a mapped file
-    sampling      which image comes when: pure functions of the seed
-    views         which part of it is seen, turned how
-    augmentation  the transforms of `--augment`: albumentations in threads, kornia on the device
-    synthesis     degraded images made from good ones: "gray(b)"
-    batches       `TrainingData.batch(step)`
-
-    `translate data check`
-    detection     which files are at the paths, and how they are laid out
-    scan          every image decoded once and measured
-    findings      problems and remarks
-    report        the report, and a contact sheet
+    images.py        operations on images as tensors
+    synthesis.py     degraded images made from good ones: "gray(b)"
+    augmentation/    what `--augment` does: albumentations in threads, kornia on the device
+    batches/         pixels -> batches
+      preparing.py     from a file's pixels to those of its domain
+      store.py         every image decoded once: on the device, in memory, or in a mapped file
+      sampling.py      the order of the images: pure functions of the seed
+      views.py         crops and flips of stored images
+      training_data.py `TrainingData.batch(step)`
+    check/           `translate data check`
+      detection.py     which files are at the paths, and how they are laid out
+      scan.py          every image decoded once and measured
+      findings.py      problems and remarks
+      report.py        the report, and a contact sheet
 
 This file imports nothing, so that the command line can build its flags from `options` without torch.
 """

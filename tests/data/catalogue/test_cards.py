@@ -14,7 +14,7 @@ SHIPPED = sorted(CHECKOUT.glob("*.toml"))
 def folder(monkeypatch, tmp_path):
     """The user's folder of cards."""
     monkeypatch.setenv("TRANSLATE_DATASETS", str(tmp_path / "mine"))
-    monkeypatch.setattr(module, "_warned", set())
+    module._warn_once.cache_clear()
     return tmp_path / "mine"
 
 

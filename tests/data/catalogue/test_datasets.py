@@ -3,6 +3,7 @@ import gzip
 import io
 import os
 import threading
+import time
 import zipfile
 
 import numpy
@@ -13,9 +14,9 @@ from PIL import Image
 
 from translate.cache import cache_folder
 from translate.data.catalogue import cards, datasets, downloads
-from translate.data.catalogue.datasets import offered, prepared, resolve, two_domains
+from translate.data.catalogue.datasets import offered, prepared, resolve, two_domains_of_set
 from translate.data.domains import Paired, Unpaired
-from translate.data.files import sources
+from translate.data.files import archives, sources
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, PluginError
@@ -71,10 +72,10 @@ def files_in(folder):
 def test_a_domain_is_found_by_name_and_made_once(by_plugins):
     found = resolve("sans")
     assert (found.title, found.part) == ("sans", None)
-    assert names(found.train) == ["x.png"]
+    assert names(found) == ["x.png"]
     assert found.held_out.location.endswith("glyphs-1/test/sans/")
     by_plugins["glyphs"] = Dataset("glyphs", ("serif", "sans"), lambda folder: pytest.fail("made twice"))
-    assert resolve("glyphs/sans").train.location == found.train.location
+    assert resolve("glyphs/sans").location == found.location
 
 
 def test_a_data_set_stands_for_its_domains_in_their_order(by_plugins):
@@ -85,14 +86,14 @@ def test_a_data_set_stands_for_its_domains_in_their_order(by_plugins):
 
 def test_an_existing_path_wins(by_plugins, draw):
     draw("sans", ["mine"])
-    assert names(resolve("sans").train) == ["mine.png"]
+    assert names(resolve("sans")) == ["mine.png"]
     draw("glyphs", 1)
-    assert two_domains("glyphs") is None
+    assert two_domains_of_set("glyphs") is None
 
 
 @pytest.mark.parametrize("text", ["x" * 300, "no\0name", "x" * 300 + "/y", "~nobody-of-this-name/x"])
 def test_texts_that_can_be_no_path_are_unknown_names(by_plugins, text):
-    for ask in (resolve, two_domains):
+    for ask in (resolve, two_domains_of_set):
         with contextlib.suppress(DataError):
             assert ask(text) is None
     with pytest.raises(DataError, match="is no file or folder"):
@@ -116,7 +117,7 @@ def test_a_domain_of_two_data_sets_must_be_told_apart(by_plugins):
     with pytest.raises(DataError, match="'sans' is offered by 2 data sets; say glyphs/sans or letters/sans"):
         resolve("sans")
     with pytest.raises(DataError, match="has one domain, 'sans'; --data needs two"):
-        two_domains("letters")
+        two_domains_of_set("letters")
 
 
 def test_a_card_and_a_plugin_may_not_offer_one_name(by_plugins, tmp_path):
@@ -145,14 +146,15 @@ def test_what_a_killed_process_left_is_no_hindrance(by_plugins):
     assert files_in(folder / "train") == ["sans/x.png", "serif/x.png"]
 
 
-def test_of_two_that_prepare_at_once_one_waits_and_takes_the_others_work(by_plugins, capsys):
-    made, started = [], threading.Event()
+def test_of_two_that_prepare_at_once_one_waits_and_takes_the_others_work(by_plugins, monkeypatch):
+    made, started, shown = [], threading.Event(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
 
     def slowly(folder):
         made.append(folder)
         started.set()
-        while "waiting" not in capsys.readouterr().err:
-            pass
+        while "waiting" not in shown.getvalue():
+            time.sleep(0.01)
         prepare(folder)
 
     dataset = Dataset("x", ("sans", "serif"), slowly)
@@ -192,7 +194,7 @@ def test_a_cards_domains_are_downloaded_once_and_nothing_else_is_unpacked(server
     folder = cache_folder() / "datasets" / "stripes-1"
     assert {path.split("/")[1] for path in files_in(folder)} == {"broad", "fine"}
     assert (folder / "train" / "fine" / "2.png").read_bytes() == PAIRS["stripes/trainB/2.png"]
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert files_in(cache_folder() / "downloads") == [f"stripes/{name}.sha256.json"]
 
 
@@ -208,7 +210,7 @@ def test_side_by_side_images_are_kept_once_for_both_domains(server, tmp_path):
     card.write_text(text)
     left, right = resolve("broad"), resolve("stripes/fine")
     assert (left.part, right.part) == ("left", "right")
-    assert left.train.location == right.train.location
+    assert left.location == right.location
     assert files_in(cache_folder() / "datasets" / "stripes-1") == ["test/2.png", "train/1.png"]
 
 
@@ -218,7 +220,7 @@ def test_files_are_chosen_by_pattern_and_named_by_its_star(server, tmp_path):
     served(server, tmp_path, zipped(files))
     card = tmp_path / "cards" / "stripes.toml"
     card.write_text(card.read_text().replace("train = ", 'match = "*_color.png"\ntrain = '))
-    assert names(resolve("broad").train) == ["city/0.png", "city/1.png"]
+    assert names(resolve("broad")) == ["city/0.png", "city/1.png"]
 
 
 def test_a_set_without_test_images_holds_none_out(server, tmp_path):
@@ -241,7 +243,7 @@ def test_a_page_instead_of_an_archive_is_not_taken_for_one_later(server, tmp_pat
     with pytest.raises(DataError, match="is no zip or tar archive, despite its name"):
         resolve("fine")
     server.content["/stripes.zip"] = zipped(PAIRS)
-    assert len(names(resolve("fine").train)) == 3
+    assert len(names(resolve("fine"))) == 3
 
 
 def bomb() -> bytes:
@@ -266,7 +268,7 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_archives_are_refused_before_anything_is_written(server, tmp_path, monkeypatch, kind):
     content, text = HOSTILE[kind]
-    monkeypatch.setattr(sources, "UNSUSPICIOUS_BYTES", 2**20)
+    monkeypatch.setattr(archives, "UNSUSPICIOUS_BYTES", 2**20)
     monkeypatch.setattr(sources, "MAX_FILES", 100)
     served(server, tmp_path, content, fields=f'sha256 = "{sha256(content)}"')
     before = files_in(tmp_path)
@@ -303,7 +305,7 @@ def test_what_no_program_may_download_is_asked_for_and_taken_from_the_folder(by_
     ):
         resolve("fine")
     (folder / "x.zip").write_bytes(zipped(PAIRS))
-    assert len(names(resolve("fine").train)) == 3
+    assert len(names(resolve("fine"))) == 3
     assert (folder / "x.zip").exists()
 
 
@@ -338,13 +340,13 @@ def test_the_user_is_asked_once_and_told_what_it_costs(terminal, tmp_path):
         resolve("fine")
     for text in ("about 2.1 GB", "CC0", "Nobody, 2020", str(cache_folder() / "datasets" / "stripes-1"), "[y/N]"):
         assert text in shown.getvalue()
-    server.asked.clear()
+    server.requests.clear()
     shown = answers("y\n")
     write_card(tmp_path / "cards", f"{server.url}/stripes.zip")
-    assert len(names(resolve("fine").train)) == 3
+    assert len(names(resolve("fine"))) == 3
     assert f"size:    {len(archive) / 1000:.1f} kB" in shown.getvalue(), "as the server says: the card does not know"
-    assert [method for method, _, _ in server.asked] == ["HEAD", "GET"]
-    assert len(names(resolve("broad").train)) == 3
+    assert [method for method, _, _ in server.requests] == ["HEAD", "GET"]
+    assert len(names(resolve("broad"))) == 3
     assert shown.getvalue().count("[y/N]") == 1
 
 
@@ -359,7 +361,7 @@ def test_where_nobody_can_be_asked_it_says_what_to_run(terminal, tmp_path, monke
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     with pytest.raises(DataError, match="licence: CC0"):
         resolve("fine")
-    assert server.asked == []
+    assert server.requests == []
 
 
 # IDX -----------------------------------------------------------------------------------------------------------------
@@ -387,7 +389,7 @@ def serve_idx(server, tmp_path, images=IMAGES, labels=LABELS):
 
 def test_idx_files_become_images_in_a_folder_for_each_class(server, tmp_path):
     serve_idx(server, tmp_path)
-    found = resolve("worn").train
+    found = resolve("worn")
     assert names(found) == [
         *("boot/00000.png", "boot/00005.png", "coat/00002.png", "coat/00003.png", "hat/00001.png", "hat/00004.png")
     ]
@@ -433,7 +435,7 @@ def test_the_card_of_the_facades_fits_real_ones(server, tmp_path, real_data):
     (tmp_path / "cards").mkdir()
     (tmp_path / "cards" / "facades.toml").write_text(text)
     photos, labels = resolve("facades/photos"), resolve("labels")
-    assert names(photos.train) == names(labels.held_out) == [image.name for image in images]
+    assert names(photos) == names(labels.held_out) == [image.name for image in images]
     assert (photos.part, labels.part) == ("left", "right")
     layout = detect_layout(Paired(), DataOptions(data="facades"))
     assert [(domain.title, domain.part, len(domain.train)) for domain in layout.domains] == [

@@ -25,7 +25,7 @@ def file(server, **fields):
 
 
 def ranges(server):
-    return [wanted for _, _, wanted in server.asked]
+    return [wanted for _, _, wanted in server.requests]
 
 
 def test_a_file_arrives_whole_and_is_not_fetched_twice(server, tmp_path):
@@ -130,7 +130,7 @@ def test_a_file_that_was_put_there_by_hand_is_checked_and_left(server, tmp_path)
     ):
         download(file(server, bytes=7), tmp_path)
     assert (tmp_path / "x.zip").read_bytes() == b"mine"
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_mirrors_are_tried_in_their_order(server, tmp_path):
@@ -146,7 +146,7 @@ def test_an_error_of_the_server_is_tried_again(server, tmp_path):
     server.status = [500] * 9
     with pytest.raises(DataError, match="the server answers 500 Internal Server Error"):
         download(file(server, name="y.zip"), tmp_path)
-    assert len(server.asked) == 6
+    assert len(server.requests) == 6
 
 
 def test_without_a_network_it_says_so_at_once(tmp_path):
@@ -171,7 +171,7 @@ def test_ctrl_c_leaves_only_what_can_be_gone_on_with(server, tmp_path, monkeypat
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(downloads, "BLOCK", 1000)
-        meanwhile.setattr(downloads, "progress", lambda *arguments: contextlib.nullcontext(press))
+        meanwhile.setattr(downloads, "byte_progress_bar", lambda *arguments: contextlib.nullcontext(press))
         with pytest.raises(KeyboardInterrupt):
             download(file(server), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zip.part", "x.zip.part.json"]
@@ -188,6 +188,6 @@ def test_a_full_disk_is_seen_beforehand(server, tmp_path, monkeypatch):
 
 def test_the_size_is_asked_of_the_server_without_a_download(server):
     assert remote_size(file(server)) == len(BODY)
-    assert server.asked == [("HEAD", "/x.zip", None)]
+    assert server.requests == [("HEAD", "/x.zip", None)]
     with pytest.raises(DataError, match=r"x\.zip cannot be had.*404"):
         remote_size(File(urls=(f"{server.url}/a/x.zip",)))

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from translate.data.files import readers
+from translate.data.files import decoders, readers
 from translate.data.files.readers import decode, read_header
 from translate.data.files.sources import Entry, image_suffixes
 from translate.errors import DataError, PluginError
@@ -34,10 +34,10 @@ def only(request, monkeypatch):
     if wanted in libraries:
         pytest.importorskip(libraries[wanted])
     for name in libraries.keys() - {wanted} if wanted else ():
-        monkeypatch.setattr(readers, f"_of_{name}", lambda kind: None)
-    readers._fast_decoder.cache_clear()
+        monkeypatch.setattr(decoders, f"_of_{name}", lambda kind: None)
+    decoders._fast_decoder.cache_clear()
     yield
-    readers._fast_decoder.cache_clear()
+    decoders._fast_decoder.cache_clear()
 
 
 def stored(image: Image.Image, kind="PNG", **options) -> bytes:
@@ -348,7 +348,7 @@ def test_a_png_too_short_for_its_pixels_is_refused_before_they_are_allocated():
 def test_installed_decoders_that_do_not_load_are_left_out(monkeypatch):
     for name in ("torchcodec", "torchvision.io", "cv2"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert [readers._fast_decoder(kind) for kind in ("jpeg", "webp", "deep_png")] == [None, None, None]
+    assert [decoders._fast_decoder(kind) for kind in ("jpeg", "webp", "deep_png")] == [None, None, None]
     data = stored(smooth_image(), "JPEG")
     assert torch.equal(decoded(data), pixels(Image.open(io.BytesIO(data))))
 

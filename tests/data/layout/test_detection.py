@@ -1,12 +1,12 @@
 import shutil
 import zipfile
+from dataclasses import replace
 
 import pytest
 
-from translate.data.catalogue.datasets import Resolved
 from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.sources import open_source
-from translate.data.layout import sides as found_sides
+from translate.data.layout import detection
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, UsageError
@@ -20,7 +20,7 @@ def names(entries):
     return [entry.name for entry in entries]
 
 
-def sides(layout):
+def train_names(layout):
     return [names(domain.train) for domain in layout.domains]
 
 
@@ -38,7 +38,7 @@ def zipped(folder, wrapper=""):
 
 def test_two_folders(draw):
     layout = find(Unpaired(), a=str(draw("horses", 3)), b=str(draw("zebras", 2)))
-    assert sides(layout) == [["0.png", "1.png", "2.png"], ["0.png", "1.png"]]
+    assert train_names(layout) == [["0.png", "1.png", "2.png"], ["0.png", "1.png"]]
     assert [domain.title for domain in layout.domains] == ["horses", "zebras"]
     assert held_out(layout) == [[], []]
     assert layout.notes == ()
@@ -60,10 +60,10 @@ def test_train_and_test_folders_in_one_place(draw, tmp_path, folders, archive):
         draw(f"root/{folder}", image_names)
     data = root if not archive else zipped(root, "root/" if "wrapped" in archive else "")
     layout = find(Unpaired(), data=str(data))
-    assert sides(layout) == [["a.png"], ["b.png"]]
+    assert train_names(layout) == [["a.png"], ["b.png"]]
     assert held_out(layout) == [["ta.png"], ["tb.png"]]
     swapped = find(Unpaired(), data=str(data), swap=True)
-    assert sides(swapped) == [["b.png"], ["a.png"]]
+    assert train_names(swapped) == [["b.png"], ["a.png"]]
     assert held_out(swapped) == [["tb.png"], ["ta.png"]]
     assert "Swapped: a is" in swapped.notes[0]
 
@@ -71,7 +71,7 @@ def test_train_and_test_folders_in_one_place(draw, tmp_path, folders, archive):
 def test_two_sub_folders_without_a_split(draw, tmp_path):
     draw("x/B", ["b"])
     draw("x/a", ["a"])
-    assert sides(find(Unpaired(), data=str(tmp_path / "x"))) == [["a.png"], ["b.png"]]
+    assert train_names(find(Unpaired(), data=str(tmp_path / "x"))) == [["a.png"], ["b.png"]]
 
 
 @pytest.mark.parametrize(("train", "test"), [("x", None), ("x/train", "x/val"), ("x/train", "x/test")])
@@ -83,7 +83,7 @@ def test_side_by_side_images(draw, tmp_path, train, test):
         layout = find(Paired(), data=str(tmp_path / data))
         assert [domain.part for domain in layout.domains] == ["left", "right"]
         assert [domain.title for domain in layout.domains] == ["x, left", "x, right"]
-        assert sides(layout) == [["0.png", "1.png", "2.png"]] * 2
+        assert train_names(layout) == [["0.png", "1.png", "2.png"]] * 2
         assert held_out(layout) == [["0.png", "1.png"] if test else []] * 2
         assert layout.paired_held_out
         assert [d.part for d in find(Paired(), data=str(tmp_path / data), swap=True).domains] == ["right", "left"]
@@ -115,7 +115,7 @@ def test_held_out_folders_are_taken_as_given(draw):
 def test_pairs_are_matched_by_name_and_what_is_alone_is_reported(draw):
     a, b = draw("a", ["1", "2", "3"]), draw("b", ["2", "3", "4", "5", "6", "7"], suffix=".jpg")
     layout = find(Paired(), a=str(a), b=str(b))
-    assert sides(layout) == [["2.png", "3.png"], ["2.jpg", "3.jpg"]]
+    assert train_names(layout) == [["2.png", "3.png"], ["2.jpg", "3.jpg"]]
     assert layout.notes == (
         f"Left out {a}/1.png: no partner in {b}/.",
         f"Left out {b}/4.jpg, {b}/5.jpg, {b}/6.jpg and 1 more: no partner in {a}/.",
@@ -160,7 +160,7 @@ def test_one_domain_may_have_train_and_test_inside(draw, tmp_path):
     draw("faces/train", ["1"])
     draw("faces/test", ["2"])
     layout = find(Images(), images=str(tmp_path / "faces"))
-    assert (sides(layout), held_out(layout)) == ([["1.png"]], [["2.png"]])
+    assert (train_names(layout), held_out(layout)) == ([["1.png"]], [["2.png"]])
     assert layout.domains[0].title == "faces"
 
 
@@ -360,10 +360,11 @@ def test_two_domains_of_one_set_of_side_by_side_images_share_their_files(draw, m
     train, test = draw("set/train", 3, size=(16, 8)), draw("set/test", 2, size=(16, 8))
     parts = {"photos": "left", "labels": "right"}
     known = {
-        word: lambda word=word: Resolved(open_source(train), open_source(test), word, parts[word]) for word in parts
+        word: lambda word=word: replace(open_source(train), title=word, part=parts[word], held_out=open_source(test))
+        for word in parts
     }
-    path = found_sides.resolve
-    monkeypatch.setattr(found_sides, "resolve", lambda text: known[text]() if text in known else path(text))
+    path = detection.resolve
+    monkeypatch.setattr(detection, "resolve", lambda text: known[text]() if text in known else path(text))
     for words in (["photos", "labels"], ["labels", "photos"]):
         layout = find(Paired(), a=words[0], b=words[1])
         a, b = layout.domains

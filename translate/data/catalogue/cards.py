@@ -1,4 +1,4 @@
-"""Cards of public data sets: TOML files that say where the images are, what may be done with them, and whom to cite.
+"""Cards of public data sets: TOML files with the place of the images, their licence, and whom to cite.
 
     name = "horse2zebra"                       as the file is called: horse2zebra.toml
     about = "939 horses and 1,177 zebras."
@@ -24,6 +24,8 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -31,14 +33,13 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from translate.data.domains import Part
-from translate.errors import DataError, did_you_mean
+from translate.errors import DataError
+from translate.validation import Location, explain_problems
 
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
 PACKAGED = Path(__file__).parents[2] / "datasets"
 CHECKOUT = Path(__file__).parents[3] / "datasets"
-
-_warned: set[str] = set()
 
 
 class File(BaseModel):
@@ -46,7 +47,7 @@ class File(BaseModel):
 
     urls: where it is; none for a file that the user has to get by hand.
     name: on disk; by default as in the first url.
-    bytes: the exact size; a server that says otherwise is not asked further.
+    bytes: the exact size; a server that declares another is given up.
     approximate_bytes: where only a rounded size is known, for people and for the check of free space.
     sha256, md5: of the whole file; where neither is known, the first download's is recorded.
     """
@@ -69,7 +70,7 @@ class File(BaseModel):
 
     @property
     def size(self) -> int | None:
-        """Bytes, exact or rounded; None if no source says."""
+        """Bytes, exact or rounded; None if neither is known."""
         return self.bytes or self.approximate_bytes
 
     @property
@@ -81,8 +82,8 @@ class File(BaseModel):
 class CardDomain(BaseModel):
     """Where the images of one domain are.
 
-    train, test: folders in the archives; with `classes`, the file of the images in IDX format, whose labels lie in a
-        file of the same name but for "labels-idx1" instead of "images-idx3".
+    train, test: folders in the archives; with `classes`, the file of the images in IDX format, whose labels are in
+        the file with "labels-idx1" instead of "images-idx3" in its name.
     match: which files of the folder, as in "*_color.png"; what the star stands for becomes the image's name.
     part: this domain is one half of side-by-side images.
     classes: names of the labels of an IDX file, in their order.
@@ -154,7 +155,8 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise DataError(f"The card {path} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:
-        raise DataError(f"The card {path} is wrong: {'; '.join(_explained(error))}.") from error
+        problems = explain_problems(error, "field", _field, _known_fields)
+        raise DataError(f"The card {path} is wrong: {'; '.join(problems)}.") from error
     except ValueError as error:  # no TOML, or no UTF-8
         raise DataError(f"The card {path} is no TOML: {error}.") from error
     if card.name != path.stem:
@@ -170,12 +172,15 @@ def cards() -> dict[str, Card]:
             try:
                 card = read_card(path)
             except DataError as error:
-                if str(error) not in _warned:
-                    _warned.add(str(error))
-                    print(f"warning: {error} It was left out.", file=sys.stderr)
+                _warn_once(str(error))
             else:
                 found[card.name] = card
     return found
+
+
+@cache
+def _warn_once(error: str) -> None:
+    print(f"warning: {error} It was left out.", file=sys.stderr)
 
 
 def users_folder() -> Path:
@@ -185,19 +190,12 @@ def users_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "translate" / "datasets"
 
 
-def _explained(error: ValidationError) -> list[str]:
-    """What pydantic complains about, each with the field as TOML has it."""
-    lines = []
-    for problem in error.errors():
-        where = ".".join(map(str, problem["loc"]))
-        field = re.sub(r"\.(\d+)", r"[\1]", where)
-        if problem["type"] == "extra_forbidden":
-            model = {1: Card}.get(len(problem["loc"]), File if problem["loc"][0] == "files" else CardDomain)
-            lines.append(f"there is no field {field} ({did_you_mean(str(problem['loc'][-1]), model.model_fields)})")
-        elif problem["type"] == "missing":
-            lines.append(f"{field} is missing")
-        elif problem["type"] == "value_error":
-            lines.append(f"{field}: {problem['ctx']['error']}".removeprefix(": "))
-        else:
-            lines.append(f"{field}: {problem['msg']}, got {problem['input']!r}")
-    return lines
+def _field(location: Location) -> str:
+    """A field as TOML users write it: files[0].sha256."""
+    return re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, location)))
+
+
+def _known_fields(location: Location) -> Iterable[str]:
+    """The fields of the table that a field is in."""
+    tables: dict[int | str, type[BaseModel]] = {"files": File, "domains": CardDomain}
+    return (Card if len(location) == 1 else tables[location[0]]).model_fields

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from translate.cache import cache_folder, made_once
 from translate.data.catalogue.cards import Card, cards
-from translate.data.domains import Part
+from translate.data.catalogue.downloads import download, remember, remote_size, require_space
+from translate.data.catalogue.unpacking import unpack
 from translate.data.files.sources import Source, open_source
 from translate.errors import DataError, PluginError, TranslateError, did_you_mean
 from translate.formatting import format_bytes
@@ -40,16 +40,7 @@ def folder_of(dataset: Dataset) -> Path:
     return cache_folder() / "datasets" / f"{dataset.name}-{dataset.version}"
 
 
-class Resolved(NamedTuple):
-    """The images a user's word stands for; part: which half of each, None for the whole."""
-
-    train: Source
-    held_out: Source | None
-    title: str
-    part: Part = None
-
-
-def resolve(text: str) -> Resolved:
+def resolve(text: str) -> Source:
     """The images of a path or of a domain's name; an existing path wins. DataError, with near matches, if neither.
 
     A set that has to be downloaded is, once the user at the terminal agrees; DataError without a terminal.
@@ -58,8 +49,7 @@ def resolve(text: str) -> Resolved:
         raise DataError("An empty text is given for a folder; name one, or write . for the current folder.")
     path = Path(os.path.expanduser(text))
     if os.path.exists(path):  # Path's own methods raise errors for some texts
-        source = open_source(path)
-        return Resolved(source, None, source.title)
+        return open_source(path)
     known = offered()
     found = [
         (dataset, domain)
@@ -78,11 +68,11 @@ def resolve(text: str) -> Resolved:
     ((dataset, domain),) = found
     if not folder_of(dataset).is_dir():
         require_consent(dataset)
-    return _resolved(dataset, domain)
+    return _open_domain(dataset, domain)
 
 
-def two_domains(text: str) -> tuple[str, str] | None:
-    """The words for `--a` and `--b` that `--data TEXT` stands for, if it names a data set; an existing path wins."""
+def two_domains_of_set(text: str) -> tuple[str, str] | None:
+    """What `--data TEXT` means for `--a` and `--b`, if TEXT is the name of a data set; an existing path wins."""
     dataset = None if os.path.exists(os.path.expanduser(text)) else offered().get(text)
     if dataset is None:
         return None
@@ -103,11 +93,11 @@ def offered() -> dict[str, Dataset]:
     for name, card in cards().items():
         if name in known:
             raise PluginError(f"A card and a plugin both offer the data set {name!r}; remove one of them.")
-        known[name] = from_card(card)
+        known[name] = _from_card(card)
     return {name: known[name] for name in sorted(known)}
 
 
-def from_card(card: Card) -> CardDataset:
+def _from_card(card: Card) -> CardDataset:
     """The data set that a card describes, downloaded when it is prepared."""
     parts = tuple(domain.part for domain in card.domains.values())
     return CardDataset(
@@ -116,28 +106,8 @@ def from_card(card: Card) -> CardDataset:
     )  # fmt: skip
 
 
-def describe(dataset: Dataset) -> str:
-    """What a user should know before a download: what it is, how large, its licence, whom to cite, where it goes.
-
-    The server is asked for a size that the card does not know; DataError if it cannot be reached.
-    """
-    card = card_of(dataset)
-    citation = card.citation.replace("\n", "\n           ") if card else ""
-    lines = [
-        f"{dataset.name}: {dataset.about}",
-        f"  size:    {size_of(dataset, ask=True)} to download",
-        f"  licence: {dataset.licence}",
-        f"  cite:    {citation}",
-        f"  from:    {card.homepage}" if card and card.homepage else "",
-        f"  to:      {folder_of(dataset)}",
-    ]
-    return "\n".join(filter(None, lines))
-
-
 def size_of(dataset: Dataset, *, ask: bool = False) -> str:
     """The size of the download for people; a dash if there is none. ask: the server, if the card does not know."""
-    from translate.data.catalogue.downloads import remote_size
-
     if (card := card_of(dataset)) is None:
         return "-"
     sizes = [file.size or (remote_size(file) if ask and file.urls else None) for file in card.files]
@@ -148,39 +118,48 @@ def size_of(dataset: Dataset, *, ask: bool = False) -> str:
 
 
 def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
-    """Say what is to be downloaded, and ask on the terminal whether to; `yes` has been said before.
+    """Show what will be downloaded, and ask on the terminal for consent; yes: it was given before.
 
-    Raises DataError if the answer is no, or if nobody can be asked.
+    The server is asked for a size that the card does not know. Raises DataError if it cannot be reached, if the answer
+    is no, or if there is no terminal.
     """
     card = card_of(dataset)
     if card is None or card.by_hand:
         return  # nothing is downloaded
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # processes of one run, which would all ask
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # all processes of one run would ask
     if not yes and (several or not (sys.stdin.isatty() and sys.stderr.isatty())):
         raise DataError(
             f"The data set {dataset.name!r} is not on this machine ({size_of(dataset)} to download, licence: "
             f"{dataset.licence}). Run `translate data get {dataset.name} --yes` first."
         )
-    print(describe(dataset), file=sys.stderr)
+    shown = {
+        "size": f"{size_of(dataset, ask=True)} to download",
+        "licence": card.licence,
+        "cite": card.citation.replace("\n", "\n           "),
+        "from": card.homepage,
+        "to": folder_of(dataset),
+    }
+    print(f"{card.name}: {card.about}", file=sys.stderr)
+    for title, text in shown.items():
+        if text is not None:
+            print(f"  {title + ':':8} {text}", file=sys.stderr)
     if not yes:
         print("Download it now? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise DataError(f"The data set {dataset.name!r} was not downloaded.")
 
 
-def _resolved(dataset: Dataset, domain: str) -> Resolved:
+def _open_domain(dataset: Dataset, domain: str) -> Source:
+    """The training images of a domain, with the held-out ones where the set has some."""
     folder = prepared(dataset)
     part = dataset.parts[dataset.domains.index(domain)] if dataset.parts else None
-    inside = "" if part else domain
-    test = folder / "test" / inside
-    return Resolved(open_source(folder / "train" / inside), open_source(test) if test.is_dir() else None, domain, part)
+    train, test = (folder / split / ("" if part else domain) for split in ("train", "test"))
+    held_out = open_source(test) if test.is_dir() else None
+    return replace(open_source(train), title=domain, part=part, held_out=held_out)
 
 
 def _from_downloads(card: Card, folder: Path) -> None:
     """Fetch a card's files and unpack them; files that were downloaded are removed after that."""
-    from translate.data.catalogue.downloads import download, remember, require_space
-    from translate.data.catalogue.unpacking import unpack
-
     downloads = cache_folder() / "downloads" / card.name
     missing = [file.name for file in card.files if not file.urls and not (downloads / file.name).exists()]
     if missing:
@@ -196,7 +175,7 @@ def _from_downloads(card: Card, folder: Path) -> None:
         unpack(card, files, folder)
     except DataError:
         for file, path in zip(card.files, files, strict=True):
-            if file.urls and not file.has_checksum:  # what arrived may be anything: no use in keeping it
+            if file.urls and not file.has_checksum:  # without a checksum it may be anything
                 path.unlink()
         raise
     for file, path in zip(card.files, files, strict=True):
@@ -211,7 +190,7 @@ def _prepare(dataset: Dataset, folder: Path) -> None:
         dataset.prepare(folder)
     except (TranslateError, OSError):
         raise
-    except Exception as error:  # a stranger's function may raise anything
+    except Exception as error:  # a plugin's function may raise anything
         raise PluginError(
             f"The data set {dataset.name!r} could not be made: {type(error).__name__}: {error}"
         ) from error

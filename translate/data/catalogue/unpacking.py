@@ -1,22 +1,24 @@
-"""From a data set's archives to folders of images: nothing but the images that the card names, and nothing elsewhere.
+"""From a data set's archives to folders of images: only the images that the card names are written.
 
-Archives are read in place (see `sources`), where those that point outside of themselves or blow up are refused; that,
-and whether everything the card names is there and fits on the disk, is found out before anything is written.
+Archives are read in place (files/archives.py), which refuses those that point outside of themselves or declare too many
+bytes. Before anything is written, it is checked that all the card's images are there and fit on the disk.
 """
 
 from __future__ import annotations
 
 import errno
 import gzip
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from translate.data.catalogue.cards import Card, CardDomain
-from translate.data.catalogue.downloads import progress, require_space
+from translate.data.catalogue.downloads import require_space
 from translate.data.files.sources import Entry, open_source
 from translate.errors import DataError
+from translate.progress import byte_progress_bar
 from translate.threads import in_parallel
 
 if TYPE_CHECKING:
@@ -28,12 +30,12 @@ MAX_IDX_BYTES = 2**30
 def unpack(card: Card, files: Sequence[Path], folder: Path) -> None:
     """Fill the folder with train/DOMAIN/* and test/DOMAIN/*, or, of side-by-side images, train/* and test/*.
 
-    Raises DataError if the files hold something else than the card says.
+    Raises DataError if the files do not hold what the card describes.
     """
     pictures = {name: domain for name, domain in card.domains.items() if not domain.classes}
     jobs = _jobs(card, pictures, files, folder) if pictures else []
     try:
-        with progress(f"Unpacking {card.name}", sum(entry.size for entry, _ in jobs)) as advance:
+        with byte_progress_bar(f"Unpacking {card.name}", sum(entry.size for entry, _ in jobs)) as advance:
             in_parallel(lambda job: advance(_write(*job)), jobs)
         for name, domain in card.domains.items():
             if domain.classes:
@@ -69,14 +71,10 @@ def _chosen(entries: Sequence[Entry], location: str, match: str | None) -> dict[
     inside = {entry.name.removeprefix(prefix): entry for entry in entries if entry.name.startswith(prefix)}
     if match is None:
         return inside
-    before, after = match.split("*")
-    kept = {}
-    for name, entry in inside.items():
-        file = PurePosixPath(name)
-        if len(file.name) > len(match) - 1 and file.name.startswith(before) and file.name.endswith(after):
-            stem = file.name[len(before) : len(file.name) - len(after)]
-            kept[str(file.with_name(stem + file.suffix))] = entry
-    return kept
+    before, after = map(re.escape, match.split("*"))
+    pattern = re.compile(f"((?:.*/)?){before}([^/]+){after}", re.DOTALL)
+    found = {name: pattern.fullmatch(name) for name in inside}
+    return {f"{m[1]}{m[2]}{PurePosixPath(name).suffix}": inside[name] for name, m in found.items() if m}
 
 
 def _write(entry: Entry, path: Path) -> int:
@@ -120,7 +118,7 @@ def _read_idx(files: dict[str, Path], name: str, dimensions: int) -> np.ndarray[
     import numpy as np
 
     if name not in files:
-        raise DataError(f"The card speaks of {name}, but names no such file to download.")
+        raise DataError(f"The card has classes from {name}, but no such file to download.")
     with files[name].open("rb") as stream:
         opened = gzip.GzipFile(fileobj=stream) if stream.read(2) == b"\x1f\x8b" else stream
         stream.seek(0)

@@ -11,7 +11,7 @@ from statistics import median
 from translate.data.check.detection import DetectedData
 from translate.data.check.scan import LARGEST, MODES, DomainScan, ImageStats, Scan
 from translate.data.images import is_side_by_side
-from translate.data.layout.pairs import HELD_OUT
+from translate.data.layout.folders import HELD_OUT
 from translate.data.options import suggested_range
 from translate.formatting import plural
 

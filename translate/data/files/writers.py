@@ -1,4 +1,4 @@
-"""Tensors to image files, complete or absent."""
+"""From tensors to image files, complete or absent."""
 
 from __future__ import annotations
 
@@ -41,21 +41,22 @@ def save(image: Tensor, path: Path, quality: int = 95) -> None:
     kind = SAVED_AS.get(path.suffix.lower())
     if kind is None:
         raise DataError(f"{path} cannot be written: the extension must be one of {', '.join(SAVED_AS)}.")
-    image, plain = image.cpu(), image.dtype == torch.uint8 and len(image) in MODES
-    if kind == "JPEG" and len(image) in (2, 4) and plain:
-        raise DataError(f"{path} cannot be written: JPEG has no transparency; choose png, webp or tiff.")
-    if not plain and (kind in ("JPEG", "WEBP") or (kind == "PNG" and not _fits_png(image))):
-        others = "png, tiff or npy" if _fits_png(image) else "tiff or npy"
-        bits = {torch.uint8: "8 bits", torch.uint16: "16 bits"}.get(image.dtype, "floating point values")
+    image, channels, bits = image.cpu(), len(image), image.dtype.itemsize * 8
+    plain = bits == 8 and channels in MODES
+    if not _holds(kind, channels, bits):
+        if plain:
+            raise DataError(f"{path} cannot be written: JPEG has no transparency; choose png, webp or tiff.")
+        others = "png, tiff or npy" if _holds("PNG", channels, bits) else "tiff or npy"
+        values = "floating point values" if bits == 32 else f"{bits} bits"
         raise DataError(
-            f"{path} cannot be written: {kind} does not hold {len(image)} channels of {bits}; choose {others}."
+            f"{path} cannot be written: {kind} does not hold {channels} channels of {values}; choose {others}."
         )
     with _complete_or_absent(path) as file:
         if kind == "NPY":
             numpy.save(file, _array(image))
         elif plain:
             to_pillow(image).save(file, kind, **({"quality": quality} if kind == "JPEG" else {"lossless": True}))
-        elif len(image) == 1 and image.dtype != torch.uint8:
+        elif channels == 1:
             Image.fromarray(_array(image)).save(file, kind)  # I;16 or F
         elif kind == "PNG":
             file.write(_deep_png(image))
@@ -80,16 +81,17 @@ def save_animation(frames: Sequence[Tensor], path: Path) -> None:
 
 def fitting_suffix(suffix: str, channels: int, bit_depth: int) -> str:
     """The extension itself if images of so many channels and bits can be saved so; otherwise .png, .tif or .npy."""
-    kind = SAVED_AS.get(suffix)
-    png = bit_depth <= 16 and channels in MODES
-    fits = {"PNG": png, "WEBP": png and bit_depth == 8, "JPEG": channels in (1, 3) and bit_depth == 8}
-    if kind is not None and fits.get(kind, True):
+    if suffix in SAVED_AS and _holds(SAVED_AS[suffix], channels, bit_depth):
         return suffix
-    return ".png" if png else ".tif" if channels == 1 or find_spec("tifffile") else ".npy"
+    if _holds("PNG", channels, bit_depth):
+        return ".png"
+    return ".tif" if channels == 1 or find_spec("tifffile") else ".npy"
 
 
-def _fits_png(image: Tensor) -> bool:
-    return image.dtype != torch.float32 and len(image) in MODES
+def _holds(kind: str, channels: int, bits: int) -> bool:
+    """Whether files of a kind hold images of so many channels and bits; 32 bits are floating point values."""
+    most_bits = {"JPEG": 8, "WEBP": 8, "PNG": 16}.get(kind)
+    return most_bits is None or (bits <= most_bits and channels in ((1, 3) if kind == "JPEG" else MODES))
 
 
 def _array(image: Tensor) -> numpy.ndarray[Any, Any]:

@@ -1,11 +1,11 @@
-"""Which files belong to which domain: layouts are recognised, never asked for.
+"""Which files belong to which domain: START HERE for the layout, which is recognised without any option for it.
 
     --a DIR --b DIR                           two folders; each may have train/ and test/ or val/ inside
     DIR/trainA DIR/trainB [DIR/testA ...]     also valA, train_a, ...
     DIR/train [DIR/test or DIR/val]           each with two sub-folders, or side-by-side images
     DIR/A DIR/B                               any two sub-folders; a is the first by name
     DIR/*.jpg                                 side-by-side images, twice as wide as high: left is a, right is b
-    pairs.csv, DIR/pairs.csv                  a list of pairs, where nothing else says what belongs together (pairs.py)
+    pairs.csv, DIR/pairs.csv                  a list of pairs, where names do not tell the pairs (pairs.py)
     DIR/CLASS/*                               one domain with labels
     --a "gray(b)" --b DIR                     a is made from the images of b (synthesis.py)
 
@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
 
+from translate.data.catalogue.datasets import resolve, two_domains_of_set
 from translate.data.domains import BatchSpec, Labelled, Paired, Part
-from translate.data.files.sources import Entry
-from translate.data.layout.pairs import matched
-from translate.data.layout.sides import Side, check_images, held_out_given, one_side, sharing_files, two_sides
+from translate.data.files.sources import Entry, Source
+from translate.data.layout import folders
+from translate.data.layout.flags import check_flags, find_synthesis
+from translate.data.layout.pairs import is_list, lists_inside, match_by_name, read_list, read_list_inside
 from translate.data.options import DataOptions
-from translate.data.synthesis import parse
 from translate.errors import DataError, UsageError
 from translate.formatting import first_few, plural
 
@@ -35,7 +36,7 @@ from translate.formatting import first_few, plural
 class DomainFiles:
     """The files of one domain.
 
-    name: the letter or word of the model's declaration.
+    name: as in the model's declaration.
     title, location: what the user calls it, for pictures and for errors.
     train, held_out: the files; the two domains of side-by-side files share the same tuples, and so do a domain and
         one that is made from it, unless real images of that one are held out.
@@ -73,12 +74,9 @@ class Layout:
     paired_held_out: bool
     notes: tuple[str, ...]
 
-
-class _Made(NamedTuple):
-    """The domain that is made from the other one: its place, and how."""
-
-    place: int
-    text: str
+    def changed(self, domains: Iterable[DomainFiles], notes: Iterable[str] = ()) -> Layout:
+        """The layout with these domains instead, and further notes."""
+        return replace(self, domains=tuple(domains), notes=(*self.notes, *notes))
 
 
 def detect_layout(needs: BatchSpec, options: DataOptions) -> Layout:
@@ -86,211 +84,224 @@ def detect_layout(needs: BatchSpec, options: DataOptions) -> Layout:
 
     Raises UsageError for flags that contradict each other, DataError for images that are missing or fit no layout.
     """
-    _check_flags(needs, options)
-    made = _synthesised(needs, options)
-    notes: list[str] = []
-    sides = _sides(needs, options, made, notes)
-    _check_sides(sides, notes)
-    names = [name for place, name in enumerate(needs.names) if made is None or place != made.place]
-    domains = [_domain(name, side) for name, side in zip(names, sides, strict=True)]
+    check_flags(needs, options)
+    synthesis = find_synthesis(needs, options)
+    sources = _find_sources(needs, options, synthesis)
+    layout = _as_layout([name for name in needs.names if name not in synthesis], sources, options)
     if isinstance(needs, Labelled):
-        domains = [_with_classes(domain, needs.optional, notes) for domain in domains]
+        layout = _with_classes(layout, needs.optional)
     paired = isinstance(needs, Paired)
-    if paired and len(domains) == 2:
-        domains = _matched_train(domains, notes)
-    domains = _hold_out(domains, options, notes)
-    if made is not None:
-        domains = _with_synthesised(domains[0], needs, options, made, notes)
-    same = False
-    if len(domains) == 2:
-        domains, same = _matched_held_out(domains, paired, notes)
-    return Layout(tuple(domains), same, tuple(dict.fromkeys(notes)))
+    if paired and len(layout.domains) == 2:
+        layout = _match_training(layout)
+    if options.holdout is not None:
+        layout = _hold_out(layout, options)
+    if synthesis:
+        layout = _with_synthesis(layout, needs, options, synthesis)
+    if len(layout.domains) == 2:
+        layout = _match_held_out(layout, paired)
+    return replace(layout, notes=tuple(dict.fromkeys(layout.notes)))
 
 
-def _check_flags(needs: BatchSpec, options: DataOptions) -> None:
-    """Raises UsageError unless the flags name the images of every domain exactly once."""
-    pair = {"--data": options.data, "--a": options.a, "--b": options.b}
-    pair |= {"--test-data": options.test_data, "--test-a": options.test_a, "--test-b": options.test_b}
-    single = {"--images": options.images, "--test-images": options.test_images}
-    two = len(needs.names) == 2
-    for flag, value in (single if two else pair).items():
-        if value is not None:
-            wanted = "two domains: give --a and --b, or --data" if two else "one domain: give --images"
-            raise UsageError(f"{flag} does not fit: this model has {wanted}.")
-    if options.swap and options.data is None:
-        raise UsageError("--swap exchanges the two sides of --data; with --a and --b, exchange the two yourself.")
-    if not two:
-        if options.images is None:
-            raise UsageError("No images: give --images DOMAIN, a folder, an archive or the name of a domain.")
-    elif options.data is not None:
-        if options.a is not None or options.b is not None:
-            raise UsageError("--data holds both domains, so --a and --b do not go with it; give one or the other.")
-        if options.test_a is not None or options.test_b is not None:
-            raise UsageError("--test-a and --test-b go with --a and --b; with --data, give --test-data.")
-    elif options.a is None or options.b is None:
-        given = " --a without --b." if options.a else " --b without --a." if options.b else ""
-        raise UsageError(f"Two domains are needed:{given or ' none is given.'} Give --a and --b, or --data for both.")
-    if options.test_data is not None and options.data is None:
-        raise UsageError("--test-data goes with --data; with --a and --b, give --test-a and --test-b.")
+# The files of the domains that have some of their own -----------------------------------------------------------------
 
 
-def _synthesised(needs: BatchSpec, options: DataOptions) -> _Made | None:
-    """Which domain is made from the other one, if one is. Raises UsageError if it has nothing to be made from."""
-    flags = {"--a": options.a, "--b": options.b} if len(needs.names) == 2 else {"--images": options.images}
-    found = []
-    for place, (flag, text) in enumerate(flags.items()):
-        synthesis = None if text is None or os.path.exists(os.path.expanduser(text)) else parse(text)
-        if text is None or synthesis is None:
-            continue
-        if synthesis.source not in needs.names or len(needs.names) == 1:
-            domains = f"its domains are {' and '.join(needs.names)}" if len(needs.names) > 1 else "it has one domain"
-            raise UsageError(f"{flag} {text!r} is made from a domain that this model has not: {domains}.")
-        if synthesis.source == needs.names[place]:
-            raise UsageError(f"{flag} {text!r} makes a domain from itself; name the other one in the parentheses.")
-        found.append(_Made(place, text))
-    if len(found) == 2:
-        raise UsageError("--a and --b are made from each other; give images for one of them.")
-    return found[0] if found else None
-
-
-def _sides(needs: BatchSpec, options: DataOptions, made: _Made | None, notes: list[str]) -> list[Side]:
-    """The images of every domain that has some of its own."""
+def _find_sources(needs: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> list[Source]:
+    """The images of every domain that has some of its own, with the held-out ones that are given or recognised."""
     if options.data is not None:
-        sides = two_sides(options.data, options.test_data, isinstance(needs, Paired), notes)
-    elif len(needs.names) == 1:
-        sides = [one_side(options.images or "", options.test_images, notes)]
-    else:
-        apart = ((options.a, options.test_a), (options.b, options.test_b))
-        given = [each for place, each in enumerate(apart) if made is None or place != made.place]
-        sides = sharing_files([one_side(text or "", test, notes) for text, test in given])
+        sources = _open_two_domains(options.data, isinstance(needs, Paired))
+        if options.test_data is None:
+            return sources
+        tests = _open_two_domains(options.test_data, isinstance(needs, Paired))
+        if [test.part for test in tests] != [source.part for source in sources]:
+            raise DataError(
+                f"{options.test_data} is laid out otherwise than {options.data}; lay the held-out images out alike."
+            )
+        return [
+            replace(source, held_out=test.held_out or test, notes=source.notes + test.notes)
+            for source, test in zip(sources, tests, strict=True)
+        ]
+    flags = [(options.images, options.test_images)]
+    if len(needs.names) == 2:
+        flags = [(options.a, options.test_a), (options.b, options.test_b)]
+    sources = []
+    for name, (text, test) in zip(needs.names, flags, strict=True):
+        if name not in synthesis:
+            source = folders.find_one_domain(resolve(text or ""))
+            sources.append(source if test is None else replace(source, held_out=_held_out_given(test, source.part)))
+    return _sharing_files(sources)
+
+
+def _held_out_given(text: str, part: Part) -> Source:
+    """The held-out images of one domain that the user names; DataError if they are not whole or halves alike."""
+    source = resolve(text)
+    if source.part != part:
+        found, expected = (f"{each} halves of images" if each else "whole images" for each in (source.part, part))
+        raise DataError(f"{text} is laid out otherwise than the training images: {found}, {expected}.")
+    return folders.unwrap(source.held_out or source)
+
+
+def _open_two_domains(text: str, paired: bool) -> list[Source]:
+    """The two domains in one place: a data set's, a list's, or those of a folder or archive.
+
+    paired: each image needs its partner, so that a list counts for more than folders whose names share nothing.
+    """
+    if pair := two_domains_of_set(text):
+        return _sharing_files([folders.find_one_domain(resolve(name)) for name in pair])
+    if is_list(path := Path(os.path.expanduser(text))):
+        return read_list(path)
+    place = resolve(text)
+    source = folders.unwrap(place)
+    domains = folders.find_two_domains(source)
+    if not domains or (paired and not _share_names(*domains)):
+        lists = lists_inside(place)
+        if len(lists) == 1:
+            domains = read_list_inside(place, lists[0])
+        elif not domains:
+            raise folders.explain_unrecognised(source, [file.origin for file in lists])
+    used = [images for domain in domains for images in (domain, domain.held_out)]
+    return [replace(domains[0], notes=domains[0].notes + folders.describe_unused(place, used)), domains[1]]
+
+
+def _share_names(a: Source, b: Source) -> bool:
+    return not {entry.key for entry in a.entries}.isdisjoint(entry.key for entry in b.entries)
+
+
+def _sharing_files(sources: list[Source]) -> list[Source]:
+    """The sources; halves of the same side-by-side images share their files, so that each is decoded once."""
+    a, b = sources[0], sources[-1]
+    if a is b or None in (a.part, b.part) or a.location != b.location:
+        return sources
+    alike = a.held_out and b.held_out and a.held_out.location == b.held_out.location
+    return [a, replace(b, entries=a.entries, held_out=a.held_out if alike else b.held_out)]
+
+
+def _as_layout(names: list[str], sources: list[Source], options: DataOptions) -> Layout:
+    """The layout of these domains. Raises DataError for one without images."""
+    notes = [note for source in sources for note in source.notes]
     if options.swap:
-        sides.reverse()
-        notes.append(f"Swapped: {needs.names[0]} is {_name(sides[0])}, {needs.names[1]} is {_name(sides[1])}.")
-    return sides
+        sources = sources[::-1]
+        first, second = (f"the {source.part} half" if source.part else source.title for source in sources)
+        notes.append(f"Swapped: {names[0]} is {first}, {names[1]} is {second}.")
+    domains = []
+    for name, source in zip(names, sources, strict=True):
+        notes += _check_images(source)
+        held_out: tuple[Entry, ...] = ()
+        if source.held_out is not None:
+            notes += _check_images(source.held_out)
+            held_out = source.held_out.entries
+            notes.append(f"Held out: {plural(len(held_out), 'image')} in {source.held_out.location}.")
+        domains.append(DomainFiles(name, source.title, source.location, source.entries, held_out, source.part))
+    return Layout(tuple(domains), False, tuple(notes))
 
 
-def _check_sides(sides: Sequence[Side], notes: list[str]) -> None:
-    for side in sides:
-        for source in filter(None, (side.train, side.held_out)):
-            check_images(source, notes)
-        if side.held_out is not None:
-            notes.append(f"Held out: {plural(len(side.held_out.entries), 'image')} in {side.held_out.location}.")
-
-
-def _name(side: Side) -> str:
-    return f"the {side.part} half" if side.part else side.title
-
-
-def _domain(name: str, side: Side) -> DomainFiles:
-    held_out = side.held_out.entries if side.held_out else ()
-    return DomainFiles(name, side.title, side.train.location, side.train.entries, held_out, side.part)
+def _check_images(source: Source) -> list[str]:
+    """A note of the files that are no images, if there are any. Raises DataError if there are no images."""
+    source.require_images()
+    if not source.others:
+        return []
+    return [f"Ignored in {source.location}, as they are no images: {first_few(source.others)}."]
 
 
 # What the domains become ----------------------------------------------------------------------------------------------
 
 
-def _with_classes(domain: DomainFiles, optional: bool, notes: list[str]) -> DomainFiles:
+def _with_classes(layout: Layout, optional: bool) -> Layout:
     """The domain with the classes of its sub-folders; images that belong to none are left out."""
+    (domain,) = layout.domains
     classes = tuple(sorted({entry.name.partition("/")[0] for entry in domain.train if "/" in entry.name}))
     if not classes and optional:
-        return domain
+        return layout
     if not classes:
         raise DataError(
             f"{domain.location} has no sub-folders; this model needs one sub-folder of images for each class."
         )
 
-    def labelled(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-        kept: list[Entry] = []
-        stray: list[Entry] = []
-        for entry in entries:
-            folder, slash, _ = entry.name.partition("/")
-            (kept if slash and folder in classes else stray).append(entry)
-        if stray:
-            notes.append(f"Left out {first_few([entry.origin for entry in stray])}: in no class sub-folder.")
-        return tuple(kept)
+    def has_class(entry: Entry) -> bool:
+        folder, slash, _ = entry.name.partition("/")
+        return bool(slash) and folder in classes
 
-    return replace(domain, classes=classes, train=labelled(domain.train), held_out=labelled(domain.held_out))
-
-
-def _with_synthesised(
-    source: DomainFiles, needs: BatchSpec, options: DataOptions, made: _Made, notes: list[str]
-) -> list[DomainFiles]:
-    """Both domains; real images of the one that is made may be held out, and for pairs need partners."""
-    domain = replace(source, name=needs.names[made.place], title=made.text, synthesis=made.text)
-    test, flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[made.place]
-    if test is not None:
-        if isinstance(needs, Paired) and not source.held_out:
-            raise UsageError(f"{test} needs held-out images of the other domain to be compared with: give {flag} too.")
-        held_out = held_out_given(test, source.part)
-        check_images(held_out, notes)
-        domain = replace(domain, held_out=held_out.entries, real_held_out=True)
-    return [domain, source] if made.place == 0 else [source, domain]
+    notes = []
+    for entries in (domain.train, domain.held_out):
+        if stray := [entry.origin for entry in entries if not has_class(entry)]:
+            notes.append(f"Left out {first_few(stray)}: in no class sub-folder.")
+    train, held_out = (tuple(filter(has_class, entries)) for entries in (domain.train, domain.held_out))
+    return layout.changed([replace(domain, classes=classes, train=train, held_out=held_out)], notes)
 
 
-# Held out -------------------------------------------------------------------------------------------------------------
-
-
-def _hold_out(domains: list[DomainFiles], options: DataOptions, notes: list[str]) -> list[DomainFiles]:
-    """The domains, with the share of --holdout taken from those that have no held-out images."""
-    if options.holdout is None:
-        return domains
-    splits: dict[int, tuple[tuple[Entry, ...], tuple[Entry, ...]]] = {}  # what shares its files goes on sharing them
-    held_out = []
-    for domain in domains:
-        train = domain.train
-        if domain.held_out:
-            notes.append(f"--holdout {options.holdout} was not needed: {domain.location} has held-out images.")
-            held_out.append(domain)
-            continue
-        kept, held = splits.setdefault(id(train), _divided(train, options.holdout_share))
-        images = plural(len(train), "image")
-        notes.append(f"Held out: {len(held):,} of {images} of {domain.location} by --holdout {options.holdout}.")
-        held_out.append(replace(domain, train=kept, held_out=held))
-    return held_out
-
-
-def _divided(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """What is kept for training, and what is held out: of two images or more, at least one each.
-
-    Each image has a place from 0 to 1 by a hash of its name without the extension, in a list of pairs of the first
-    name, so that the images of a pair have the same, and that it does not depend on the other images.
-    """
-
-    def place(entry: Entry) -> float:
-        digest = hashlib.sha256(entry.key[0].encode("utf-8", "backslashreplace")).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
-
-    places = [place(entry) for entry in entries]
-    low, high = min(places, default=0.0), max(places, default=0.0)
-    held = [place != high and (place < share or place == low) for place in places]
-    kept = tuple(entry for entry, is_held in zip(entries, held, strict=True) if not is_held)
-    return kept, tuple(entry for entry, is_held in zip(entries, held, strict=True) if is_held)
-
-
-# What corresponds -----------------------------------------------------------------------------------------------------
-
-
-def _matched_train(domains: list[DomainFiles], notes: list[str]) -> list[DomainFiles]:
+def _match_training(layout: Layout) -> Layout:
     """The domains of a model that needs pairs, their training images in the same order."""
-    a, b = domains
+    a, b = layout.domains
+    notes = []
     if bool(a.held_out) != bool(b.held_out):
         notes.append("Held-out images are not used: one domain has some, the other has none.")
         a, b = replace(a, held_out=()), replace(b, held_out=())
     if a.train is not b.train:
-        first, second = matched(a.train, b.train, (a.location, b.location), notes)
+        first, second, alone = match_by_name(a.train, b.train, (a.location, b.location))
         a, b = replace(a, train=first), replace(b, train=second)
-    return [a, b]
+        notes += alone
+    return layout.changed([a, b], notes)
 
 
-def _matched_held_out(domains: list[DomainFiles], paired: bool, notes: list[str]) -> tuple[list[DomainFiles], bool]:
-    """The domains, and whether their held-out images correspond: where they must, or happen to."""
-    a, b = domains
+def _hold_out(layout: Layout, options: DataOptions) -> Layout:
+    """The domains, with the share of --holdout taken from those that have no held-out images."""
+    domains, notes = [], []
+    splits: dict[int, tuple[tuple[Entry, ...], tuple[Entry, ...]]] = {}  # domains that share their files go on doing so
+    for domain in layout.domains:
+        if domain.held_out:
+            notes.append(f"--holdout {options.holdout} was not needed: {domain.location} has held-out images.")
+            domains.append(domain)
+            continue
+        kept, held = splits.setdefault(id(domain.train), _split(domain.train, options.holdout_share))
+        images = plural(len(domain.train), "image")
+        notes.append(f"Held out: {len(held):,} of {images} of {domain.location} by --holdout {options.holdout}.")
+        domains.append(replace(domain, train=kept, held_out=held))
+    return layout.changed(domains, notes)
+
+
+def _split(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
+    """What is kept for training, and what is held out: of two images or more, at least one each.
+
+    Each image has a number from 0 to 1 by a hash of its name without the extension, in a list of pairs of the first
+    name, so that the images of a pair have the same, and that it does not depend on the other images.
+    """
+
+    def number(entry: Entry) -> float:
+        digest = hashlib.sha256(entry.key[0].encode("utf-8", "backslashreplace")).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    numbers = {entry: number(entry) for entry in entries}
+    low, high = min(numbers.values(), default=0.0), max(numbers.values(), default=0.0)
+    held = {entry for entry, each in numbers.items() if each != high and (each < share or each == low)}
+    return tuple(entry for entry in entries if entry not in held), tuple(entry for entry in entries if entry in held)
+
+
+def _with_synthesis(layout: Layout, needs: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> Layout:
+    """Both domains; real images of the one that is made may be held out, and for pairs need partners."""
+    ((name, text),) = synthesis.items()
+    (source,) = layout.domains
+    domain = replace(source, name=name, title=text, synthesis=text)
+    notes = []
+    index = needs.names.index(name)
+    test, flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[index]
+    if test is not None:
+        if isinstance(needs, Paired) and not source.held_out:
+            raise UsageError(f"{test} needs held-out images of the other domain to be compared with: give {flag} too.")
+        held_out = _held_out_given(test, source.part)
+        notes = _check_images(held_out)
+        domain = replace(domain, held_out=held_out.entries, real_held_out=True)
+    return layout.changed([domain, source] if index == 0 else [source, domain], notes)
+
+
+def _match_held_out(layout: Layout, paired: bool) -> Layout:
+    """The layout with held-out images that correspond: where they must, or happen to."""
+    a, b = layout.domains
     if a.train is b.train and a.held_out is b.held_out:
-        return domains, True
+        return replace(layout, paired_held_out=True)
     keys = [{entry.key for entry in domain.held_out} for domain in (a, b)]
     same = bool(a.held_out) and keys[0] == keys[1] and len(keys[0]) == len(a.held_out) == len(b.held_out)
+    notes: list[str] = []
     if (paired and a.held_out) or same:
         locations = (f"the held-out images of {a.location}", f"those of {b.location}")
-        first, second = matched(a.held_out, b.held_out, locations, notes)
+        first, second, notes = match_by_name(a.held_out, b.held_out, locations)
         a, b = replace(a, held_out=first), replace(b, held_out=second)
-    return [a, b], same or paired
+    return replace(layout.changed([a, b], notes), paired_held_out=same or paired)

@@ -1,10 +1,10 @@
-"""Which images belong together: those of one name, or those on one line of a list.
+"""Which images belong together: those of the same name, or those on one line of a list of pairs.
 
     a/1.png, photos/first.jpg           separated by commas, semicolons, tabs or blanks; "quoted" where a name has some
-    a/2.png, photos/second.jpg, test    a third column may say train, test or val
+    a/2.png, photos/second.jpg, test    a third column may be train, test or val
 
 A list is a text file (.csv, .tsv, .txt) in UTF-8. Its first line may name the columns; empty lines and lines that begin
-with # say nothing. Paths are relative to the list's folder, to a folder A or B in it (the first column to A, the second
+with # are skipped. Paths are relative to the list's folder, to a folder A or B in it (the first column to A, the second
 to B), or to the folder around it; those of a list on disk may be absolute.
 """
 
@@ -16,13 +16,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from translate.data.files.sources import LIST_SUFFIXES, Entry, Source, file_entry, image_suffixes
+from translate.data.layout.folders import HELD_OUT
 from translate.errors import DataError
 from translate.formatting import first_few, plural
 
-HELD_OUT = ("test", "val", "valid", "validation")
 _SEPARATORS = ("\t", ",", ";", " ")
 _MARKS = ".\\/"  # some letters of a path, and none of a column's title
 
@@ -30,18 +29,10 @@ Pair = tuple[Entry, Entry]
 Find = Callable[[str], Entry | None]
 
 
-class Listed(NamedTuple):
-    """The two columns of a list as two domains, pair by pair in order of the first name."""
-
-    train: tuple[Source, Source]
-    held_out: tuple[Source, Source] | None
-    titles: tuple[str, str]
-
-
-def matched(
-    a: Sequence[Entry], b: Sequence[Entry], locations: tuple[str, str], notes: list[str]
-) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
-    """The images of both sides that belong together, in order of name; notes those without a partner."""
+def match_by_name(
+    a: Sequence[Entry], b: Sequence[Entry], locations: tuple[str, str]
+) -> tuple[tuple[Entry, ...], tuple[Entry, ...], list[str]]:
+    """The images of both sides that belong together, in order of name, and notes of those without a partner."""
     first, second = _by_key(a), _by_key(b)
     common = sorted(first.keys() & second.keys())
     if not common:
@@ -50,11 +41,12 @@ def matched(
             f"{min(second)[0]!r}); images are paired by name, the extension aside: give both sides of a pair the same "
             "name, or list the pairs in a file (--data pairs.csv)."
         )
+    notes = []
     for mine, others, location in ((first, second, locations[1]), (second, first, locations[0])):
         alone = [mine[key].origin for key in sorted(mine.keys() - others.keys())]
         if alone:
             notes.append(f"Left out {first_few(alone)}: no partner in {location}.")
-    return tuple(first[key] for key in common), tuple(second[key] for key in common)
+    return tuple(first[key] for key in common), tuple(second[key] for key in common), notes
 
 
 def is_list(path: Path) -> bool:
@@ -62,9 +54,9 @@ def is_list(path: Path) -> bool:
     return path.suffix.lower() in LIST_SUFFIXES and os.path.isfile(path)
 
 
-def read_list(path: Path, notes: list[str]) -> Listed:
-    """The pairs of a list on disk. DataError, naming the lines, if some line does not name two images."""
-    return _read(file_entry(path, path.name), lambda name: _on_disk(path.parent, name), notes)
+def read_list(path: Path) -> list[Source]:
+    """Both columns of a list on disk. DataError, naming the lines, if some line does not name two images."""
+    return _read(file_entry(path, path.name), lambda name: _on_disk(path.parent, name))
 
 
 def lists_inside(source: Source) -> list[Entry]:
@@ -72,14 +64,14 @@ def lists_inside(source: Source) -> list[Entry]:
     found = []
     for file in source.lists:
         folder, slash, name = file.name.rpartition("/")
-        called_so = name.lower() in ("paths.txt", "pairs.txt") or not name.lower().endswith(".txt")
-        if called_so and all(entry.name.startswith(folder + slash) for entry in source.entries):
+        may_list_pairs = name.lower() in ("paths.txt", "pairs.txt") or not name.lower().endswith(".txt")
+        if may_list_pairs and all(entry.name.startswith(folder + slash) for entry in source.entries):
             found.append(file)
     return [file for file in found if _names_images(file)]
 
 
-def read_list_inside(source: Source, file: Entry, notes: list[str]) -> Listed:
-    """The pairs of a list that lies in a folder or archive; a list in an archive cannot name files outside of it."""
+def read_list_inside(source: Source, file: Entry) -> list[Source]:
+    """Both columns of a list in a folder or archive; a list in an archive cannot name files outside of it."""
     entries = {entry.name: entry for entry in source.entries}
     root = "" if source.path is None else os.path.join(os.path.abspath(source.path), "")
     folder = os.path.join(root, os.path.dirname(file.name))
@@ -90,7 +82,7 @@ def read_list_inside(source: Source, file: Entry, notes: list[str]) -> Listed:
             _on_disk(Path(folder), name) if root else None
         )
 
-    return _read(file, find, notes)
+    return _read(file, find)
 
 
 def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, ...], Entry]:
@@ -108,7 +100,8 @@ def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, ...], Entry]:
 # Lists ---------------------------------------------------------------------------------------------------------------
 
 
-def _read(file: Entry, find: Find, notes: list[str]) -> Listed:
+def _read(file: Entry, find: Find) -> list[Source]:
+    """The two columns of a list as two domains, pair by pair in order of the first name."""
     titles, lines = _titles(file)
     suffixes = image_suffixes()
     splits: dict[str, dict[tuple[str, ...], Pair]] = {}
@@ -128,26 +121,27 @@ def _read(file: Entry, find: Find, notes: list[str]) -> Listed:
             f"{file.origin}, {first_few(problems, '; ')}. A line has two paths of images, relative to the list's "
             "folder, and may have a third column that says train, test or val."
         )
-    if repeated:
-        notes.append(f"Left out {plural(repeated, 'repeated line')} of {file.origin}.")
     if "train" not in splits:
         raise DataError(f"{file.origin} has no line for training: it lists {' and '.join(splits) or 'nothing'}.")
-    held_out = next((splits.pop(word) for word in HELD_OUT if word in splits), None)
-    train = splits.pop("train")
-    for word, left in splits.items():
-        notes.append(
-            f"Left out {plural(len(left), 'line')} of {file.origin}: the held-out images are others, not {word}."
+    used = ["train", *[name for name in HELD_OUT if name in splits][:1]]
+    notes = [f"Left out {plural(repeated, 'repeated line')} of {file.origin}."] if repeated else []
+    notes += [
+        f"Left out {plural(len(pairs), 'line')} of {file.origin}: the held-out images are others, not {split}."
+        for split, pairs in splits.items()
+        if split not in used
+    ]
+    domains = []
+    for column, title in enumerate(titles):
+        train, *held_out = (
+            Source(file.origin, title, tuple(pairs[key][column] for key in sorted(pairs)))
+            for pairs in (splits[split] for split in used)
         )
-    return Listed(_columns(file, train), _columns(file, held_out) if held_out else None, titles)
-
-
-def _columns(file: Entry, pairs: dict[tuple[str, ...], Pair]) -> tuple[Source, Source]:
-    a, b = zip(*(pairs[key] for key in sorted(pairs)), strict=True)
-    return Source(file.origin, a), Source(file.origin, b)
+        domains.append(replace(train, held_out=held_out[0] if held_out else None, notes=() if column else tuple(notes)))
+    return domains
 
 
 def _pair(columns: Sequence[str], suffixes: frozenset[str], find: Find) -> Pair:
-    """The two images of a line. ValueError, in a few words, if they are not there."""
+    """The two images of a line. Raises ValueError if they are not there."""
     if len(columns) == 1:
         raise ValueError(f"one column only, {columns[0]!r}")
     if len(columns) > 3:
@@ -159,10 +153,10 @@ def _pair(columns: Sequence[str], suffixes: frozenset[str], find: Find) -> Pair:
 
 
 def _split(columns: Sequence[str]) -> str:
-    word = columns[2].lower() if len(columns) == 3 else ""
-    if word not in ("", "train", *HELD_OUT):
+    split = columns[2].lower() if len(columns) == 3 else ""
+    if split not in ("", "train", *HELD_OUT):
         raise ValueError(f"{columns[2]!r} is none of train, test and val")
-    return word or "train"
+    return split or "train"
 
 
 def _found(name: str, folder: str, find: Find) -> Entry:
@@ -174,13 +168,13 @@ def _found(name: str, folder: str, find: Find) -> Entry:
 
 
 def _on_disk(folder: Path, name: str) -> Entry | None:
-    """A file by its path from a folder; it is called by that path if it is inside, otherwise by its whole path."""
+    """A file by its path from a folder. Its name is that path if it is inside, otherwise its whole path."""
     path = os.path.normpath(os.path.join(folder, os.path.expanduser(name)))
     inside = os.path.relpath(path, folder)
-    called = os.path.abspath(path).lstrip("/") if inside.startswith("..") else inside
+    entry_name = os.path.abspath(path).lstrip("/") if inside.startswith("..") else inside
     try:
-        return file_entry(Path(path), called) if os.path.isfile(path) else None
-    except OSError:  # gone since, or in a folder that may not be read
+        return file_entry(Path(path), entry_name) if os.path.isfile(path) else None
+    except OSError:  # removed meanwhile, or in a folder that may not be read
         return None
 
 
@@ -211,7 +205,7 @@ def _titles(file: Entry) -> tuple[tuple[str, str], Iterator[tuple[int, list[str]
 
 
 def _lines(file: Entry) -> list[tuple[int, str]]:
-    """The lines that say something, with their numbers."""
+    """The lines that are neither empty nor comments, with their numbers."""
     try:
         text = file.read().decode("utf-8-sig")
     except UnicodeDecodeError:
