@@ -14,6 +14,7 @@ from torch import Tensor
 from translate.applying.folder import WORKERS
 from translate.applying.sampler import Sampler, in_turn, sheet
 from translate.atomic_files import explain_os_error
+from translate.contact_sheet import grid
 from translate.data import images as pictures
 from translate.data.files import writers
 from translate.errors import CheckpointError, UsageError, did_you_mean
@@ -188,7 +189,7 @@ def _mixed(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], trunca
     """The grid of style mixing, uint8 (3, H, W)."""
     images = pictures.as_uint8(sampler.mix(seeds, _of_one_class(sampler, seeds, labels), truncation)).cpu()
     columns, rows = ([f"{seed}: {kind}" for seed in seeds] for kind in ("fine", "coarse"))
-    return pictures.grid([list(row) for row in images], columns, rows)
+    return grid([list(row) for row in images], columns, rows)
 
 
 def _between(
@@ -199,4 +200,4 @@ def _between(
     ways = pictures.as_uint8(sampler.interpolate(seeds, frames, given, truncation)).cpu()  # (pairs, frames, C, H, W)
     if moving:
         return [*ways[0], *(frame for way in ways[1:] for frame in way[1:])]
-    return pictures.grid([list(way) for way in ways])
+    return grid([list(way) for way in ways])

@@ -6,13 +6,12 @@ any other number of bands. torch has few operations on uint16: its values are co
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -20,7 +19,6 @@ from translate.data.domains import Part
 from translate.errors import DataError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_FONT = ImageFont.load_default(11)
 _DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 _TOP = {torch.uint8: 255, torch.uint16: 65535}  # the values of white and of opaque
 _DESCRIBED = {torch.uint8: "8 bits", torch.uint16: "16 bits", torch.float32: "floating point values"}
@@ -209,29 +207,6 @@ def as_uint8(images: Tensor) -> Tensor:
     return as_pixels(images)
 
 
-def grid(
-    rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = (), row_titles: Sequence[str] = (), gap: int = 2
-) -> Tensor:
-    """A contact sheet: uint8 (3, H, W) from rows of uint8 (C, H, W), on white.
-
-    titles stand over the columns, each cut to its column's width; row_titles stand before the rows.
-    Images may differ in size and channels; transparent ones are laid on white, of many bands the first three are shown.
-    """
-    cells = [image for row in rows for image in row]
-    height, width = (max(image.shape[axis] for image in cells) + gap for axis in (1, 2))
-    head = gap + (16 if titles else 0)
-    side = gap + max((math.ceil(_FONT.getlength(title)) + 2 for title in row_titles), default=0)
-    columns = max(len(row) for row in rows)
-    sheet = torch.full((3, head + len(rows) * height, side + columns * width), 255, dtype=torch.uint8)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            top, left = head + i * height, side + j * width
-            sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = on_white(image.cpu())
-    marks = [((side + j * width, 2), _cut_to(width - gap, title)) for j, title in enumerate(titles)]
-    marks += [((2, head + i * height + height // 2 - 8), title) for i, title in enumerate(row_titles)]
-    return _written_on(sheet, marks) if marks else sheet
-
-
 def from_pillow(image: Image.Image) -> Tensor:
     """L, LA, RGB or RGBA -> uint8 (C, H, W), with the channels innermost in memory."""
     return from_array(numpy.array(image))
@@ -242,22 +217,6 @@ def to_pillow(image: Tensor) -> Image.Image:
     mode = MODES[len(image)]
     pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
     return Image.frombytes(mode, (image.shape[2], image.shape[1]), numpy.ascontiguousarray(pixels.numpy()).tobytes())
-
-
-def _cut_to(width: int, title: str) -> str:
-    """As many of a title's letters as fit into so many pixels."""
-    while title and _FONT.getlength(title) > width:
-        title = title[:-1]
-    return title
-
-
-def _written_on(sheet: Tensor, marks: Sequence[tuple[tuple[int, int], str]]) -> Tensor:
-    """The sheet with titles at places (x, y), in pixels from the left and from the top."""
-    picture = to_pillow(sheet)
-    draw = ImageDraw.Draw(picture)
-    for place, title in marks:
-        draw.text(place, title, fill="black", font=_FONT)
-    return from_pillow(picture).contiguous()
 
 
 def _described(channels: int) -> str:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from translate.contact_sheet import grid
 from translate.data.check.findings import Finding, problems, remarks
 from translate.data.check.inspecting import Found, Seen, Split, thumbnail
 from translate.data.domains import Part
-from translate.data.images import common_channels, grid
+from translate.data.images import common_channels
 from translate.data.options import DataOptions
 from translate.errors import DataError
 
