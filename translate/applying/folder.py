@@ -26,7 +26,7 @@ from translate.data.domains import DomainSpec, Spec
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry, Source, image_suffixes
 from translate.data.files.writers import SAVED_AS, fitting_suffix, save
-from translate.data.images import as_pixels, cut, is_side_by_side
+from translate.data.images import as_pixels, crop_part, is_side_by_side
 from translate.data.layout.sides import check_images
 from translate.data.synthesis import parse
 from translate.device import resolve_device
@@ -301,7 +301,7 @@ class _Reader:
         image = read_image(entry)
         height, width = image.shape[1:]
         halved = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
-        image = self.as_input.prepared(cut(image, self.half if halved else None), entry)
+        image = self.as_input.prepared(crop_part(image, self.half if halved else None), entry)
         return _Picture(job, pad(image, self.stride), image.shape[1], image.shape[2], halved)
 
     def notes(self, tally: _Tally) -> tuple[str, ...]:

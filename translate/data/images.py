@@ -19,7 +19,7 @@ from translate.data.domains import Part
 from translate.errors import DataError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
+DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 _TOP = {torch.uint8: 255, torch.uint16: 65535}  # the values of white and of opaque
 _DESCRIBED = {torch.uint8: "8 bits", torch.uint16: "16 bits", torch.float32: "floating point values"}
 _EXACT = 2**24  # whole numbers up to here are exact in float32
@@ -78,7 +78,7 @@ def match(image: Tensor, channels: int, bit_depth: int, background: str, name: s
     numbers in a domain of floating point values stay what they are. Raises DataError naming the file, what it has and
     what is expected.
     """
-    dtype = _DTYPES[bit_depth]
+    dtype = DTYPES[bit_depth]
     if image.dtype != dtype:
         if dtype == torch.uint8 or image.dtype == torch.float32:
             raise DataError(
@@ -142,7 +142,7 @@ def is_side_by_side(height: int, width: int) -> bool:
     return 1.9 <= width / height <= 2.1
 
 
-def cut(image: Tensor, part: Part) -> Tensor:
+def crop_part(image: Tensor, part: Part) -> Tensor:
     """One half of a side-by-side image (C, H, W), or all of it; of an odd width the middle column is in neither."""
     half = image.shape[2] // 2
     return image if part is None else image[:, :, :half] if part == "left" else image[:, :, -half:]
@@ -176,18 +176,19 @@ def _nearest(old: int, new: int) -> Tensor:
 
 
 def as_float(pixels: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
-    """Pixels of any dtype and shape -> float32 in [-1, 1]: its ends become -1 and 1, the rest is clipped."""
-    floats = normalise_(pixels.to(torch.float32, copy=True), value_range)
-    return floats if pixels.dtype == torch.uint8 and value_range == (0, 255) else floats.clamp_(-1, 1)
+    """Pixels of any dtype and shape -> float32 in [-1, 1]: the range becomes [-1, 1], the rest is clipped."""
+    clip = pixels.dtype != torch.uint8 or value_range != (0, 255)
+    return normalise_(pixels.to(torch.float32, copy=True), value_range, clip)
 
 
-def normalise_(values: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Moves float32 in place so that the ends of a range become -1 and 1.
+def normalise_(values: Tensor, value_range: tuple[float, float], clip: bool) -> Tensor:
+    """Moves float32 in place so that the ends of a range become -1 and 1. clip: whether values may be outside of it.
 
-    The middle of the range is taken off first: that is exact for 8 and 16 bits, and leaves one rounding.
+    The middle of the range is subtracted first: that is exact for 8 and 16 bits, and leaves one rounding.
     """
     low, high = value_range
-    return values.sub_((low + high) / 2).mul_(2 / (high - low))
+    values.sub_((low + high) / 2).mul_(2 / (high - low))
+    return values.clamp_(-1, 1) if clip else values
 
 
 def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
@@ -196,7 +197,7 @@ def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, floa
     uint8 and uint16 are rounded, and clipped to what they hold; float32 is neither.
     """
     low, high = value_range
-    dtype = _DTYPES[bit_depth]
+    dtype = DTYPES[bit_depth]
     values = images.detach().float().add(1).mul_((high - low) / 2)
     values = values.add_(low) if low else values
     return values if bit_depth == 32 else values.round_().clamp_(0, _TOP[dtype]).to(dtype)

@@ -162,7 +162,7 @@ class DataOptions(BaseModel):
         return float(self.holdout[:-1]) / 100 if self.holdout else 0.0
 
     @property
-    def asked_range(self) -> tuple[float, float] | None:
+    def given_value_range(self) -> tuple[float, float] | None:
         """The two numbers of --value-range."""
         if self.value_range is None:
             return None

@@ -1,10 +1,10 @@
-"""From a file to the pixels that a domain has: halves, channels, depth and size."""
+"""The sizes and the pixels that images of a domain have: in a store, and as the input of a trained model."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from translate.data.domains import DomainSpec
+from translate.data.domains import DomainSpec, Part
 from translate.data.files.sources import Entry
 from translate.data.images import as_float, match, resize
 from translate.data.options import DataOptions
@@ -13,19 +13,6 @@ from translate.random_bits import random_bits
 
 Shape = tuple[int, int]
 """Height and width, in pixels."""
-
-
-def as_domain(image: Tensor, spec: DomainSpec, name: str) -> Tensor:
-    """A decoded image with the channels and depth that a domain has: (C, H, W) uint8, uint16 or float32.
-
-    Raises DataError naming the image if it does not match.
-    """
-    return match(image, spec.channels, spec.bit_depth, spec.background, name)
-
-
-def resized(image: Tensor, shape: Shape, spec: DomainSpec) -> Tensor:
-    """An image (C, H, W) in another size; the values of label maps are not blended."""
-    return resize(image, *shape, nearest=spec.kind == "labels")
 
 
 def stored_shape(shape: Shape, options: DataOptions, side: int) -> Shape:
@@ -45,15 +32,15 @@ def stored_shape(shape: Shape, options: DataOptions, side: int) -> Shape:
     return tuple(max(options.size, round(length * scale)) for length in shape)  # type: ignore[return-value]
 
 
-def centre(image: Tensor, shape: Shape) -> Tensor:
-    """The centre of an image (C, H, W), so large."""
-    top, left = ((have - want) // 2 for have, want in zip(image.shape[1:], shape, strict=True))
+def part_shape(shape: Shape, part: Part) -> Shape:
+    """The size of one half of a side-by-side image, or of all of it."""
+    return shape if part is None else (shape[0], max(1, shape[1] // 2))
+
+
+def centre_crop(image: Tensor, shape: Shape) -> Tensor:
+    """The centre of an image (C, H, W), in this size."""
+    top, left = ((old - new) // 2 for old, new in zip(image.shape[1:], shape, strict=True))
     return image[:, top : top + shape[0], left : left + shape[1]]
-
-
-def half_of(shape: Shape, spec: DomainSpec) -> Shape:
-    """The size of an image's part."""
-    return shape if spec.part is None else (shape[0], max(1, shape[1] // 2))
 
 
 class InputReader:
@@ -66,7 +53,7 @@ class InputReader:
 
     def __init__(self, spec: DomainSpec, base: DomainSpec | None = None, seed: int = 0) -> None:
         self.spec = spec if base is None else base
-        self.synthesis = parse(spec.synthesis) if spec.synthesis else None
+        self.synthesis = parse(spec.synthesis)
         self.degrading = base is not None
         self.seed = seed
 
@@ -80,16 +67,18 @@ class InputReader:
         shape: height and width of the result, by default what comes of the image's own.
         Raises DataError naming the entry if the image does not match the domain.
         """
-        image = as_domain(image, self.spec, entry.origin)
+        spec = self.spec
+        image = match(image, spec.channels, spec.bit_depth, spec.background, entry.origin)
         scale = self.synthesis.scale if self.synthesis and not self.degrading else 1
         if shape is not None:
-            image = resized(image, (-(-shape[0] // scale), -(-shape[1] // scale)), self.spec)
+            height, width = (-(-side // scale) for side in shape)
+            image = resize(image, height, width, nearest=spec.kind == "labels")
         if self.synthesis is None:
             return image
-        floats = as_float(image, self.spec.value_range)
+        floats = as_float(image, spec.value_range)
         if not self.degrading:
             accepted = self.synthesis.accept(floats)
-            return accepted if shape is None else centre(accepted, shape)
+            return accepted if shape is None else centre_crop(accepted, shape)
         (seed,) = random_bits(1, self.seed, "degraded", entry.name).tolist()
         return self.synthesis(floats[None], [seed])[0]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from translate.data.domains import Labelled, Paired, Part, Unpaired
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
-from translate.data.images import as_uint8, cut, resize
+from translate.data.images import as_uint8, crop_part, resize
 from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions
 from translate.errors import DataError, UsageError
@@ -194,7 +194,7 @@ def _seen(entry: Entry, name: str, parts: Sequence[Part]) -> list[Seen] | str:
         image = read_image(entry)
     except DataError as error:
         return str(error).removeprefix(f"{entry.origin}: ")
-    return [_measured(cut(image, part), name) for part in parts]
+    return [_measured(crop_part(image, part), name) for part in parts]
 
 
 def _measured(image: Tensor, name: str) -> Seen:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from translate.data.domains import Part
 from translate.data.files.sources import Entry
-from translate.data.images import MODES, cut, from_array, from_pillow, upright
+from translate.data.images import MODES, crop_part, from_array, from_pillow, upright
 from translate.errors import DataError
 from translate.plugins import registry
 from translate.plugins.types import Header, Reader
@@ -74,7 +74,7 @@ def decode(data: bytes, name: str) -> Tensor:
 
 def read_image(entry: Entry, part: Part = None) -> Tensor:
     """The pixels of an image file, or of one half of it, as `decode` gives them. Raises DataError as `decode` does."""
-    return cut(decode(entry.read(), entry.origin), part)
+    return crop_part(decode(entry.read(), entry.origin), part)
 
 
 class Opened(NamedTuple):
