@@ -12,7 +12,7 @@ A model declares one of four needs; it becomes the model's flags and the fields 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -76,29 +76,13 @@ class DomainSpec(BaseModel):
         return values
 
 
-class Spec(Mapping[str, DomainSpec]):
+class Spec(dict[str, DomainSpec]):
     """The domains of a model, by name; `spec.a` is `spec["a"]`."""
 
-    def __init__(self, domains: Mapping[str, DomainSpec]) -> None:
-        self._domains = dict(domains)
-
-    def __getitem__(self, name: str) -> DomainSpec:
-        return self._domains[name]
-
     def __getattr__(self, name: str) -> DomainSpec:
-        domains: dict[str, DomainSpec] = self.__dict__.get("_domains", {})  # none yet while it is being copied
-        if name not in domains:
-            raise AttributeError(f"no domain {name!r}; there are: {', '.join(domains)}")
-        return domains[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._domains)
-
-    def __len__(self) -> int:
-        return len(self._domains)
-
-    def __repr__(self) -> str:
-        return f"Spec({self._domains!r})"
+        if name not in self:
+            raise AttributeError(f"no domain {name!r}; there are: {', '.join(self)}")
+        return self[name]
 
     @property
     def deep(self) -> bool:

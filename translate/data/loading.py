@@ -12,6 +12,7 @@ from itertools import groupby
 
 import torch
 
+from translate.data.augmentation import parse as parse_augmentation
 from translate.data.batches.cached_stores import decode_into_cache
 from translate.data.batches.decoding import DecodePlan, Range, decode_into_memory, plan_decoding
 from translate.data.batches.preparing import part_shape
@@ -21,7 +22,7 @@ from translate.data.domains import BatchSpec, DomainSpec, Paired, Unpaired
 from translate.data.files.readers import Opened
 from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions, suggested_range
-from translate.data.synthesis import parse as parse_synthesis
+from translate.data.synthesis import parse
 from translate.device import keep_freed_memory
 from translate.errors import DataError, UsageError
 from translate.formatting import first_few, format_bytes, plural
@@ -37,20 +38,49 @@ def open_training_data(
     too few for a batch, mostly unreadable, of irreconcilable channels, or too many for the storage they should be in.
     """
     keep_freed_memory()
+    paired = isinstance(batch_spec, Paired)
+
+    # Which files belong to which domain.
     layout = detect_layout(batch_spec, options)
     _check_label_domains(layout, options)
     notes = list(layout.notes)
-    plans = _plan_all(layout, batch_spec, options)
-    for plan in plans:
-        notes += _header_notes(plan, options)
+
+    # What is to be decoded, by the headers of the files. The two halves of side-by-side files are decoded together.
+    plans: list[DecodePlan] = []
+    with_images = [files for files in layout.domains if not files.synthesis]
+    for _, same_files in groupby(with_images, key=lambda files: id(files.train)):
+        partner = plans[0].domains[0].store if plans and paired else None
+        plans.append(plan_decoding(list(same_files), options, partner))
+        notes += _header_notes(plans[-1], options)
+
+    # Every file is decoded once, to where there is room for all of them.
     num_bytes = sum(plan.num_bytes for plan in plans)
     storage = choose_storage(options.store, num_bytes, device, options.memory_budget)
-    own_images = _decode_all(plans, storage, device, batch_spec, options, notes)
+    decoded: dict[str, DomainImages] = {}
+    failed: dict[str, set[int]] = {}
+    for plan in plans:
+        if storage == "disk":
+            result = decode_into_cache(plan)
+        else:
+            result = decode_into_memory(plan, device if storage == "device" else torch.device("cpu"))
+        notes += _failure_notes(plan, result.failures)
+        for domain, store, values in zip(plan.domains, result.stores, result.value_ranges, strict=True):
+            value_range, range_notes = _choose_value_range(domain.spec, values, options)
+            notes += range_notes
+            spec = domain.spec.model_copy(update={"value_range": value_range})
+            decoded[spec.name] = replace(domain, spec=spec, stored=spec, store=store)
+            failed[spec.name] = set(result.failures)
     notes += _storage_notes(storage, num_bytes, device)
-    domains = [own_images.get(files.name) or _synthesised(files, own_images, batch_spec) for files in layout.domains]
-    data = TrainingData(batch_spec, options, domains, layout.paired_held_out, notes, storage, device, share)
-    _check_shapes(domains, data, options)
-    return data
+
+    # Files that cannot be read are left out, and so are their partners. Synthesised domains share the stores.
+    if paired:
+        failed = dict.fromkeys(failed, set().union(*failed.values()))
+    usable = {name: _without(domain, failed[name], options) for name, domain in decoded.items()}
+    domains = [usable.get(files.name) or _synthesised(files, usable) for files in layout.domains]
+    if isinstance(batch_spec, Unpaired):  # each domain has an order and a geometry of its own
+        domains = [replace(domain, shuffle_key=domain.spec.name) for domain in domains]
+    _check_sizes(domains, options)
+    return TrainingData(batch_spec, options, domains, layout.paired_held_out, notes, storage, device, share)
 
 
 def _check_label_domains(layout: Layout, options: DataOptions) -> None:
@@ -58,50 +88,6 @@ def _check_label_domains(layout: Layout, options: DataOptions) -> None:
     names = [files.name for files in layout.domains]
     for name in sorted(options.label_domains - set(names)):
         raise UsageError(f"--labels {name!r} is no domain of this model; it has {', '.join(names)}.")
-
-
-def _plan_all(layout: Layout, batch_spec: BatchSpec, options: DataOptions) -> list[DecodePlan]:
-    """What is to be decoded for the domains with images of their own; both halves of side-by-side files together."""
-    plans: list[DecodePlan] = []
-    with_images = [files for files in layout.domains if not files.synthesis]
-    for _, sharing_files in groupby(with_images, key=lambda files: id(files.train)):
-        partner = plans[0].domains[0].store if plans and isinstance(batch_spec, Paired) else None
-        plans.append(plan_decoding(list(sharing_files), options, partner))
-    return plans
-
-
-def _decode_all(
-    plans: Sequence[DecodePlan],
-    storage: str,
-    device: torch.device,
-    batch_spec: BatchSpec,
-    options: DataOptions,
-    notes: list[str],
-) -> dict[str, DomainImages]:
-    """The domains with images of their own, without the files that cannot be read and their partners; adds notes."""
-    domains: dict[str, DomainImages] = {}
-    failures: dict[str, set[int]] = {}
-    for plan in plans:
-        if storage == "disk":
-            decoded = decode_into_cache(plan)
-        else:
-            decoded = decode_into_memory(plan, device if storage == "device" else torch.device("cpu"))
-        notes += _failure_notes(plan, decoded.failures)
-        for planned, store, values in zip(plan.domains, decoded.stores, decoded.value_ranges, strict=True):
-            value_range, range_notes = _choose_value_range(planned.spec, values, options)
-            notes += range_notes
-            spec = planned.spec.model_copy(update={"value_range": value_range})
-            key = _shuffle_key(batch_spec, spec.name)
-            domains[spec.name] = DomainImages(planned.files, spec, spec, store, key)
-            failures[spec.name] = set(decoded.failures)
-    if isinstance(batch_spec, Paired):
-        failures = dict.fromkeys(failures, set().union(*failures.values()))
-    return {name: _without(domain, failures[name], options) for name, domain in domains.items()}
-
-
-def _shuffle_key(batch_spec: BatchSpec, name: str) -> str:
-    """Unpaired domains have an order and a geometry of their own, other domains share them."""
-    return name if isinstance(batch_spec, Unpaired) else ""
 
 
 def _header_notes(plan: DecodePlan, options: DataOptions) -> Iterator[str]:
@@ -114,7 +100,7 @@ def _header_notes(plan: DecodePlan, options: DataOptions) -> Iterator[str]:
             f"{plural(transparent, 'image')} in {location} with an alpha channel: what is transparent is laid on "
             f"{options.background} (--background keep keeps it as a fourth channel)."
         )
-    small = sum(min(part_shape((header.height, header.width), part)) < options.size for header in headers)
+    small = sum(min(part_shape(header, part)) < options.size for header in headers)
     if small and options.preprocess in ("crop", "scale-width"):
         yield f"{plural(small, 'image')} in {location} smaller than --size {options.size} may be enlarged."
 
@@ -164,43 +150,44 @@ def _choose_value_range(spec: DomainSpec, values: Range, options: DataOptions) -
 
 
 def _without(domain: DomainImages, failed: set[int], options: DataOptions) -> DomainImages:
-    """The domain without some files. Raises DataError if too few are left for a batch."""
-    usable, found, location = domain.without(failed), len(domain.store), domain.files.location
-    if (count := len(usable.store)) < options.batch:
-        left_out = f" that can be used ({found} were found)" if count < found else ""
+    """The domain without some of its files. Raises DataError if too few are left for a batch."""
+    found = domain.files.train
+    kept = [row for row in range(len(found)) if row not in failed]
+    if len(kept) < options.batch:
+        usable = f" that can be used ({len(found)} were found)" if failed else ""
         raise DataError(
-            f"{location} has {plural(count, 'image')}{left_out} but --batch {options.batch} needs at least "
-            f"{options.batch}; add images or lower --batch."
+            f"{domain.files.location} has {plural(len(kept), 'image')}{usable} but --batch {options.batch} needs at "
+            f"least {options.batch}; add images or lower --batch."
         )
-    return usable
+    files = replace(domain.files, train=tuple(found[row] for row in kept))
+    return replace(domain, files=files, store=domain.store.select(kept))
 
 
-def _synthesised(files: DomainFiles, domains: dict[str, DomainImages], batch_spec: BatchSpec) -> DomainImages:
+def _synthesised(files: DomainFiles, domains: dict[str, DomainImages]) -> DomainImages:
     """The domain that is made from the images of another one as they are drawn."""
-    synthesis = parse_synthesis(files.synthesis)
+    synthesis = parse(files.synthesis)
     assert synthesis is not None  # the layout has parsed it
     base = domains[synthesis.source]
-    spec = base.spec.model_copy(
-        update={
-            "name": files.name,
-            "title": files.title,
-            "channels": synthesis.channels(base.spec.channels),
-            "background": "keep" if synthesis.adds_alpha else base.spec.background,
-            "synthesis": synthesis.text,
-        }
-    )
-    files = replace(files, train=base.files.train)
-    return replace(base, files=files, spec=spec, shuffle_key=_shuffle_key(batch_spec, files.name))
+    changes = {
+        "name": files.name,
+        "title": files.title,
+        "channels": synthesis.channels(base.spec.channels),
+        "background": "keep" if synthesis.adds_alpha else base.spec.background,
+        "synthesis": synthesis.text,
+    }
+    return replace(base, files=replace(files, train=base.files.train), spec=base.spec.model_copy(update=changes))
 
 
-def _check_shapes(domains: Sequence[DomainImages], data: TrainingData, options: DataOptions) -> None:
+def _check_sizes(domains: Sequence[DomainImages], options: DataOptions) -> None:
     """Raises DataError for whole images of several sizes, UsageError for a quarter turn of what is not square."""
+    if options.preprocess != "none":
+        return
     sizes = sorted({domain.store.shape(row)[::-1] for domain in domains for row in range(len(domain.store))})
-    if options.preprocess == "none" and len(sizes) > 1:
-        low, high = (f"{width}×{height}" for width, height in (sizes[0], sizes[-1]))
+    (width, height), (other_width, other_height) = sizes[0], sizes[-1]
+    if len(sizes) > 1:
         raise DataError(
-            f"--preprocess none trains on whole images of one size; here are {len(sizes):,}, from {low} to {high}. "
-            "Use --preprocess crop or scale-short-side."
+            f"--preprocess none trains on whole images of one size; here are {len(sizes):,}, from {width}×{height} to "
+            f"{other_width}×{other_height}. Use --preprocess crop or scale-short-side."
         )
-    if "rotate90" in data.augmentation.hot and data.shape[0] != data.shape[1]:
-        raise UsageError(f"rotate90 turns squares only, and the images are {data.shape[1]}×{data.shape[0]}.")
+    if width != height and "rotate90" in parse_augmentation(options.augment).hot:
+        raise UsageError(f"rotate90 turns squares only, and the images are {width}×{height}.")

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from translate.data.batches.preparing import Shape, part_shape, stored_shape
+from translate.data.batches.preparing import part_shape, stored_shape
 from translate.data.batches.store import DomainImages, Store, available_memory
 from translate.data.domains import Depth, DomainSpec
 from translate.data.files.readers import Opened, open_image, read_header, read_image
@@ -78,7 +78,8 @@ def plan_decoding(domains: Sequence[DomainFiles], options: DataOptions, partner:
             part=files.part,
             classes=files.classes,
         )
-        shapes = [_shape_in_store(file, files, options) for file in opened]
+        sizes = [part_shape(file.header, files.part) if isinstance(file, Opened) else None for file in opened]
+        shapes = [(0, 0) if size is None else stored_shape(size, options, options.stored_size) for size in sizes]
         if partner is not None:
             shapes = [partner.shape(row) if all(partner.shape(row)) else shape for row, shape in enumerate(shapes)]
         planned.append(DomainImages(files, spec, spec, Store.planned(shapes, channels, DTYPES[bits])))
@@ -108,13 +109,6 @@ def _open_all(entries: Sequence[Entry]) -> list[Opened | str]:
     return opened + (in_parallel(attempt, entries[16:]) if waits else [attempt(entry) for entry in entries[16:]])
 
 
-def _shape_in_store(file: Opened | str, files: DomainFiles, options: DataOptions) -> Shape:
-    if isinstance(file, str):
-        return 0, 0
-    shape = part_shape((file.header.height, file.header.width), files.part)
-    return stored_shape(shape, options, options.stored_size)
-
-
 def decode_into_memory(plan: DecodePlan, device: torch.device) -> DecodeResult:
     """Decode the files of a plan into main memory, and move the stores to a device.
 
@@ -134,6 +128,7 @@ def decode(plan: DecodePlan, write: Callable[[int, int, Tensor], None]) -> tuple
     """
 
     def decode_file(row: int) -> list[Range] | str:
+        advance()
         file = plan.opened[row]
         if isinstance(file, str):
             return file
@@ -149,14 +144,8 @@ def decode(plan: DecodePlan, write: Callable[[int, int, Tensor], None]) -> tuple
             write(i, row, resize(image, *domain.store.shape(row), nearest=spec.kind == "labels"))
         return ranges
 
-    def decode_and_advance(row: int) -> list[Range] | str:
-        try:
-            return decode_file(row)
-        finally:
-            advance()
-
     with progress_bar(f"reading {plan.location}", len(plan.entries)) as advance:
-        results = in_parallel(decode_and_advance, range(len(plan.entries)))
+        results = in_parallel(decode_file, range(len(plan.entries)))
     failures = {row: result for row, result in enumerate(results) if isinstance(result, str)}
     decoded = [result for result in results if not isinstance(result, str)] or [[(0.0, 255.0)] * len(plan.domains)]
     ranges = [(min(low for low, _ in found), max(high for _, high in found)) for found in zip(*decoded, strict=True)]

@@ -9,6 +9,7 @@ from translate.data.files.sources import Entry
 from translate.data.images import as_float, match, resize
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
+from translate.plugins.types import Header
 from translate.random_bits import random_bits
 
 Shape = tuple[int, int]
@@ -32,9 +33,9 @@ def stored_shape(shape: Shape, options: DataOptions, side: int) -> Shape:
     return tuple(max(options.size, round(length * scale)) for length in shape)  # type: ignore[return-value]
 
 
-def part_shape(shape: Shape, part: Part) -> Shape:
-    """The size of one half of a side-by-side image, or of all of it."""
-    return shape if part is None else (shape[0], max(1, shape[1] // 2))
+def part_shape(header: Header, part: Part) -> Shape:
+    """The size of one half of a side-by-side file, or of the whole image."""
+    return header.height, header.width if part is None else max(1, header.width // 2)
 
 
 def centre_crop(image: Tensor, shape: Shape) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -133,12 +133,6 @@ class DomainImages:
     def synthesis(self) -> Synthesis | None:
         """How images of this domain are made from those in the store; None if they are those in the store."""
         return parse(self.spec.synthesis)
-
-    def without(self, failed: Collection[int]) -> DomainImages:
-        """The domain without the files of these indices."""
-        kept = [row for row in range(len(self.store)) if row not in failed]
-        files = replace(self.files, train=tuple(self.files.train[row] for row in kept))
-        return replace(self, files=files, store=self.store.select(kept))
 
 
 def choose_storage(wanted: str, num_bytes: int, device: torch.device, budget: float | None) -> str:
