@@ -172,7 +172,7 @@ def test_transparency_is_laid_on_the_background_and_noted(tmp_path, background, 
     assert sorted(shades(data.batch(0).images)) == sorted([255, shade])
     assert data.spec.images.background == background
     assert "1 image in " in data.notes[0]
-    assert f"what is transparent is laid on {background}" in data.notes[0]
+    assert f"transparent parts are laid on {background}" in data.notes[0]
 
 
 def test_unreadable_files_are_left_out_with_their_partners_and_named(draw):
@@ -391,7 +391,7 @@ def test_label_maps_keep_their_values_through_everything(tmp_path):
         for step in range(3):
             values = set((data.batch(step).a + 1).mul(127.5).round().int().unique().tolist())
             assert values <= {0, 100, 255}
-    with pytest.raises(UsageError, match="--labels 'c' is no domain of this model; it has a, b"):
+    with pytest.raises(UsageError, match="--labels 'c' is not a domain of this model, which has a, b"):
         load(Paired(), **{**options, "labels": "c"})
 
 

@@ -18,15 +18,17 @@
     images        operations on images as tensors
     readers       bytes -> tensors
     writers       tensors -> files, complete or absent
-    preparing     from a file's pixels to those that a domain has
+    preparing     the sizes and the pixels that images of a domain have
 
     From pixels to batches
-    store         every image decoded once: on the device, in memory, or in a mapped file
-    sampling      which image comes when: pure functions of the seed
-    views         which part of it is seen, turned how
+    store         the decoded images of a domain: on the device, in memory, or in a mapped file
+    decoding      every file decoded once, into stores
+    cached_stores the mapped files in the cache folder
+    sampling      which image comes when, and which part of it: pure functions of the seed
+    cropping      these parts as a batch
     augmentation  what else `--augment` does to it: albumentations by threads, kornia on the device
     synthesis     degraded images made from good ones: "gray(b)"
-    batches       `TrainingData.batch(step)`
+    training_data `TrainingData.batch(step)`
 
     `translate data check`
     inspecting    every image decoded once, and a few numbers of it kept

@@ -1,4 +1,4 @@
-"""Operations on images as tensors: match to a domain, cut, resize, to floats and back, contact sheets.
+"""Operations on images as tensors: match to a domain, crop, resize, convert to floats and back.
 
 An image is a tensor (C, H, W) of uint8, uint16 or float32; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha, or
 any other number of bands. torch has few operations on uint16: its values are computed in float32, which holds them.
@@ -21,12 +21,13 @@ from translate.errors import DataError
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 _TOP = {torch.uint8: 255, torch.uint16: 65535}  # the values of white and of opaque
-_DESCRIBED = {torch.uint8: "8 bits", torch.uint16: "16 bits", torch.float32: "floating point values"}
+_DEPTHS = {torch.uint8: "8 bits", torch.uint16: "16 bits", torch.float32: "floating point values"}
+_CHANNELS = {1: "channel (grey)", 2: "channels (grey, alpha)", 3: "channels (RGB)", 4: "channels (RGB, alpha)"}
 _EXACT = 2**24  # whole numbers up to here are exact in float32
 
 
 def bits_of(dtype: numpy.dtype[Any]) -> int:
-    """The bits a channel that an array of this type has as an image: 8, 16, or 32 for all but bytes and uint16."""
+    """The bits per channel of an image that is made of such an array: 8, 16, or 32 for all but bytes and uint16."""
     return 8 * dtype.itemsize if dtype.kind in "bu" and dtype.itemsize <= 2 else 32
 
 
@@ -54,7 +55,7 @@ def from_array(array: numpy.ndarray[Any, Any]) -> Tensor:
 
 
 def upright(image: Tensor, orientation: int) -> Tensor:
-    """The image (C, H, W) as it should be seen, of one that is stored with this EXIF orientation, 1 to 8."""
+    """The image (C, H, W) as it should be seen, from one that is stored with an EXIF orientation, 1 to 8."""
     if orientation >= 5:
         image = image.transpose(1, 2)
     axes = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation)
@@ -62,7 +63,7 @@ def upright(image: Tensor, orientation: int) -> Tensor:
 
 
 def common_channels(found: Collection[int], keep_alpha: bool = False) -> int:
-    """The channels of a domain whose files have so many: the most bands; or else grey, RGB, or RGB and kept alpha."""
+    """The channels of a domain, by those of its files: the most bands, or 1 (grey), 3 (RGB) or 4 (RGB, kept alpha)."""
     if max(found, default=0) > 4:
         return max(found)
     if keep_alpha and not {2, 4}.isdisjoint(found):
@@ -71,36 +72,36 @@ def common_channels(found: Collection[int], keep_alpha: bool = False) -> int:
 
 
 def match(image: Tensor, channels: int, bit_depth: int, background: str, name: str) -> Tensor:
-    """A decoded image as its domain has them: so many channels of so many bits, if nothing is lost by it.
+    """A decoded image with the channels and the bits of its domain, if that loses nothing.
 
     Transparent images are laid on the background, a colour as in "white" or "#rrggbb", unless it is "keep"; grey
     becomes RGB, and RGB that is grey everywhere becomes grey; 8 bits in a domain of 16 are multiplied by 257, and whole
-    numbers in a domain of floating point values stay what they are. Raises DataError naming the file, what it has and
+    numbers in a domain of floating point values keep their values. Raises DataError naming the file, what it has and
     what is expected.
     """
     dtype = DTYPES[bit_depth]
     if image.dtype != dtype:
         if dtype == torch.uint8 or image.dtype == torch.float32:
             raise DataError(
-                f"{name} has {_DESCRIBED[image.dtype]} a channel, but {_DESCRIBED[dtype]} are expected, "
+                f"{name} has {_DEPTHS[image.dtype]} a channel, but {_DEPTHS[dtype]} are expected, "
                 "and converting it would lose information."
             )
         factor = 257 if dtype == torch.uint16 else 1
         image = (image.to(torch.int32) * factor).to(dtype)
     if len(image) in (2, 4) and len(image) != channels and image.dtype in _TOP and background != "keep":
-        image = _laid_on(background, image)
+        image = _on_background(image, background)
     return match_channels(image, channels, name)
 
 
 def match_channels(image: Tensor, channels: int, name: str) -> Tensor:
-    """The same image with so many channels, if nothing is lost: grey as RGB, opaque without its alpha, and back.
+    """The same image with other channels, if that loses nothing: grey as RGB, without opaque alpha, and back.
 
     image: (C, H, W). Raises DataError naming the file and both counts if colour or transparency would be lost.
     """
     if len(image) == channels:
         return image
     if max(len(image), channels) <= 4:
-        opaque = _TOP.get(image.dtype)  # floats have none: no number of theirs stands for it
+        opaque = _TOP.get(image.dtype)  # no value of floats means opaque
         colour, alpha = (image[:-1], image[-1:]) if len(image) in (2, 4) else (image, None)
         if channels <= 2 and len(colour) == 3 and (colour[0] == colour[1]).all() and (colour[0] == colour[2]).all():
             colour = colour[:1]
@@ -111,14 +112,14 @@ def match_channels(image: Tensor, channels: int, name: str) -> Tensor:
             alpha = None
         if len(colour) == channels and (alpha is None or (opaque is not None and bool((alpha == opaque).all()))):
             return colour
-    verb = "is" if channels == 1 else "are"
+    found, expected = (f"{count} {_CHANNELS.get(count, 'channels')}" for count in (len(image), channels))
     raise DataError(
-        f"{name} has {len(image)} {_described(len(image))}, but {channels} {_described(channels)} {verb} expected, "
-        "and converting it would lose information."
+        f"{name} has {found}, but {expected} {'is' if channels == 1 else 'are'} expected, and converting it would lose "
+        "information."
     )
 
 
-def _laid_on(background: str, image: Tensor) -> Tensor:
+def _on_background(image: Tensor, background: str) -> Tensor:
     """uint8 or uint16 with alpha (2 or 4, H, W) -> without it: (1, H, W) of grey on grey, or else (3, H, W)."""
     top = _TOP[image.dtype]
     if bool((image[-1] == top).all()):
@@ -134,7 +135,7 @@ def on_white(image: Tensor) -> Tensor:
     """uint8 (C, H, W) -> uint8 (3, H, W) to be shown: transparent images on white, of many bands the first three."""
     if len(image) > 4:
         return image[:3]
-    return match_channels(_laid_on("white", image) if len(image) in (2, 4) else image, 3, "image")
+    return match_channels(_on_background(image, "white") if len(image) in (2, 4) else image, 3, "image")
 
 
 def is_side_by_side(height: int, width: int) -> bool:
@@ -149,9 +150,9 @@ def crop_part(image: Tensor, part: Part) -> Tensor:
 
 
 def resize(image: Tensor, height: int, width: int, nearest: bool = False) -> Tensor:
-    """(C, H, W) -> (C, height, width) of the same dtype: bicubic with antialiasing; alpha is weighted as it should be.
+    """(C, H, W) -> (C, height, width) of the same dtype: bicubic with antialiasing; colours are weighted by alpha.
 
-    nearest: each pixel is one of the image's own, for labels.
+    nearest: each pixel is one of the image, for label maps, whose values must not be blended.
     """
     if image.shape[1:] == (height, width):
         return image
@@ -182,7 +183,7 @@ def as_float(pixels: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) ->
 
 
 def normalise_(values: Tensor, value_range: tuple[float, float], clip: bool) -> Tensor:
-    """Moves float32 in place so that the ends of a range become -1 and 1. clip: whether values may be outside of it.
+    """Moves float32 in place so that the ends of a range become -1 and 1. clip: to [-1, 1].
 
     The middle of the range is subtracted first: that is exact for 8 and 16 bits, and leaves one rounding.
     """
@@ -218,9 +219,3 @@ def to_pillow(image: Tensor) -> Image.Image:
     mode = MODES[len(image)]
     pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
     return Image.frombytes(mode, (image.shape[2], image.shape[1]), numpy.ascontiguousarray(pixels.numpy()).tobytes())
-
-
-def _described(channels: int) -> str:
-    return {1: "channel (grey)", 2: "channels (grey, alpha)", 3: "channels (RGB)", 4: "channels (RGB, alpha)"}.get(
-        channels, "channels"
-    )

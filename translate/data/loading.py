@@ -68,7 +68,7 @@ def open_training_data(
             value_range, range_notes = _choose_value_range(domain.spec, values, options)
             notes += range_notes
             spec = domain.spec.model_copy(update={"value_range": value_range})
-            decoded[spec.name] = replace(domain, spec=spec, stored=spec, store=store)
+            decoded[spec.name] = replace(domain, spec=spec, store=store)
             failed[spec.name] = set(result.failures)
     notes += _storage_notes(storage, num_bytes, device)
 
@@ -87,7 +87,7 @@ def _check_label_domains(layout: Layout, options: DataOptions) -> None:
     """Raises UsageError for a domain in --labels that there is not."""
     names = [files.name for files in layout.domains]
     for name in sorted(options.label_domains - set(names)):
-        raise UsageError(f"--labels {name!r} is no domain of this model; it has {', '.join(names)}.")
+        raise UsageError(f"--labels {name!r} is not a domain of this model, which has {', '.join(names)}.")
 
 
 def _header_notes(plan: DecodePlan, options: DataOptions) -> Iterator[str]:
@@ -97,8 +97,8 @@ def _header_notes(plan: DecodePlan, options: DataOptions) -> Iterator[str]:
     transparent = sum(header.channels in (2, 4) for header in headers)
     if transparent and options.background != "keep":
         yield (
-            f"{plural(transparent, 'image')} in {location} with an alpha channel: what is transparent is laid on "
-            f"{options.background} (--background keep keeps it as a fourth channel)."
+            f"{plural(transparent, 'image')} in {location} with an alpha channel: transparent parts are laid on "
+            f"{options.background} (--background keep keeps alpha as a fourth channel)."
         )
     small = sum(min(part_shape(header, part)) < options.size for header in headers)
     if small and options.preprocess in ("crop", "scale-width"):
@@ -127,7 +127,7 @@ def _storage_notes(storage: str, num_bytes: int, device: torch.device) -> Iterat
 
 
 def _choose_value_range(spec: DomainSpec, values: Range, options: DataOptions) -> tuple[Range, list[str]]:
-    """The values of a domain that become -1 and 1, and notes on them. values: the smallest and the largest found."""
+    """The values of a domain that become -1 and 1, and notes on that. values: the smallest and the largest found."""
     low, high = values
     given = options.given_value_range
     if spec.bit_depth == 8:
@@ -175,7 +175,8 @@ def _synthesised(files: DomainFiles, domains: dict[str, DomainImages]) -> Domain
         "background": "keep" if synthesis.adds_alpha else base.spec.background,
         "synthesis": synthesis.text,
     }
-    return replace(base, files=replace(files, train=base.files.train), spec=base.spec.model_copy(update=changes))
+    files = replace(files, train=base.files.train)
+    return replace(base, files=files, spec=base.spec.model_copy(update=changes), source=base.spec)
 
 
 def _check_sizes(domains: Sequence[DomainImages], options: DataOptions) -> None:

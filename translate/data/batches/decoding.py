@@ -82,7 +82,7 @@ def plan_decoding(domains: Sequence[DomainFiles], options: DataOptions, partner:
         shapes = [(0, 0) if size is None else stored_shape(size, options, options.stored_size) for size in sizes]
         if partner is not None:
             shapes = [partner.shape(row) if all(partner.shape(row)) else shape for row, shape in enumerate(shapes)]
-        planned.append(DomainImages(files, spec, spec, Store.planned(shapes, channels, DTYPES[bits])))
+        planned.append(DomainImages(files, spec, Store.planned(shapes, channels, DTYPES[bits])))
     return DecodePlan(first.location, first.train, opened, tuple(planned))
 
 

@@ -114,15 +114,15 @@ class DomainImages:
 
     files: of each image in the store, `files.train` in the same order; and the held-out ones.
     spec: of the domain as the model sees it.
-    stored: of the domain whose images are in the store, which is another one for a synthesised domain.
     shuffle_key: domains with the same key share order and geometry.
+    source: for a synthesised domain, the domain that it is made from: the store has the images of that one.
     """
 
     files: DomainFiles
     spec: DomainSpec
-    stored: DomainSpec
     store: Store
     shuffle_key: str = ""
+    source: DomainSpec | None = None
 
     @cached_property
     def labels(self) -> Tensor:

@@ -115,7 +115,7 @@ class TrainingData:
             batch, synthesis = drawn[id(domain.store), domain.shuffle_key], domain.synthesis
             tensors.append(batch if synthesis is None else synthesis(batch, self._seeds(domain, step)))
             if isinstance(self._batch_spec, Labelled):
-                tensors.append(self._to_device(domain.labels[self._own(self._rows(domain, step))]))
+                tensors.append(self._to_device(domain.labels[[crop.row for crop in self._crops(domain, step)]]))
         return self._batch_spec.batch_type(*tensors)
 
     def close(self) -> None:
@@ -148,14 +148,11 @@ class TrainingData:
         count = len(drawn) // self._ranks
         return drawn[self._rank * count : (self._rank + 1) * count]
 
-    def _rows(self, domain: DomainImages, step: int) -> list[int]:
-        """The images of a step, for all ranks."""
-        options = self._options
-        return sample_rows(options.seed, domain.shuffle_key, step, options.batch, len(domain.store))
-
     def _crops(self, domain: DomainImages, step: int) -> list[CropParams]:
-        key, rows, builtin = domain.shuffle_key, self._rows(domain, step), self.augmentation.hot
-        return self._own(sample_crops(self._options.seed, key, step, domain.store, rows, self.shape, builtin))
+        """The crops of a step, this rank's share of them."""
+        seed, key, store, builtin = self._options.seed, domain.shuffle_key, domain.store, self.augmentation.hot
+        rows = sample_rows(seed, key, step, self._options.batch, len(store))
+        return self._own(sample_crops(seed, key, step, store, rows, self.shape, builtin))
 
     def _seeds(self, domain: DomainImages, step: int) -> list[int]:
         """A seed for each image of a step, for what is drawn beside its geometry."""
@@ -253,8 +250,8 @@ class TrainingData:
 
     def _held_out_image(self, domain: DomainImages, entry: Entry) -> Tensor:
         """One image as the model sees its domain, (C, H, W) float32 in [-1, 1]; what is drawn depends on its name."""
-        options, degraded = self._options, domain.synthesis is not None and not domain.files.real_held_out
-        as_input = InputReader(domain.spec, domain.stored if degraded else None, options.seed)
+        options, real = self._options, domain.files.real_held_out
+        as_input = InputReader(domain.spec, None if real else domain.source, options.seed)
         image = read_image(entry, domain.files.part)
         if options.preprocess == "none":
             return as_input(image, entry, self.shape)
