@@ -62,8 +62,8 @@ class DataOptions(BaseModel):
     size: int = Field(256, ge=8, description="Side of the square training crops, in pixels.")
     preprocess: Preprocess = Field(
         "resize-and-crop",
-        description="Before cropping: resize to a square, scale to a width or to a short side, keeping the aspect ratio, or "
-        "only crop; none: whole images, all of one size.",
+        description="Before cropping: resize to a square, scale to a width or to a short side, keeping the aspect "
+        "ratio, or only crop; none: whole images, all of one size.",
     )
     load_size: int | None = Field(
         None, ge=8, description="Side that images are resized to before cropping [default: size × 286/256 if cropping]."

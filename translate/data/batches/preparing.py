@@ -45,17 +45,18 @@ def centre_crop(image: Tensor, shape: Shape) -> Tensor:
 
 
 class InputReader:
-    """Turns decoded images into what a trained model sees of one of its domains; any number of threads may call it.
+    """Turns decoded images into inputs of a trained model. It may be called from several threads.
 
-    spec: of the domain. base: of the good images that it was made from in training, if inputs are such good images and
-    are to be degraded here; without it, inputs of a synthesised domain are images that are degraded already.
-    seed: of what is drawn in degrading, for each image by its name.
+    spec: of the domain that the model takes.
+    source: for a synthesised domain, the domain that it was made from in training. The images are of that domain and
+        are degraded here. Without it, they are degraded already.
+    seed: of the random numbers of degrading, which also depend on the name of each image.
     """
 
-    def __init__(self, spec: DomainSpec, base: DomainSpec | None = None, seed: int = 0) -> None:
-        self.spec = spec if base is None else base
+    def __init__(self, spec: DomainSpec, source: DomainSpec | None = None, seed: int = 0) -> None:
+        self.spec = spec if source is None else source
         self.synthesis = parse(spec.synthesis)
-        self.degrading = base is not None
+        self.degrading = source is not None
         self.seed = seed
 
     def __call__(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
@@ -63,9 +64,9 @@ class InputReader:
         return self.as_float(self.prepared(image, entry, shape))
 
     def prepared(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
-        """(C, H, W) uint8, uint16 or float32, halved already -> (C', H', W') as `as_float` wants it.
+        """(C, H, W) uint8, uint16 or float32, the domain's half of a file -> (C', H', W') as `as_float` takes it.
 
-        shape: height and width of the result, by default what comes of the image's own.
+        shape: height and width of the result, by default those of the image, times the scale of a synthesis.
         Raises DataError naming the entry if the image does not match the domain.
         """
         spec = self.spec
@@ -84,5 +85,5 @@ class InputReader:
         return self.synthesis(floats[None], [seed])[0]
 
     def as_float(self, images: Tensor) -> Tensor:
-        """What `prepared` gave, one image or a batch, as float32 in [-1, 1]; where it is small until then."""
+        """The result of `prepared`, one image or a batch, as float32 in [-1, 1]; until then it takes less memory."""
         return images if self.synthesis else as_float(images, self.spec.value_range)

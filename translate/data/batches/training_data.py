@@ -78,12 +78,12 @@ class TrainingData:
         self._options = options
         self._domains = domains
         self._rank, self._ranks = share
-        # Of domains that see the same crops of the same images, as one that is made from the other, one is drawn.
+        # Domains that see the same crops of the same images, as if one is made from the other, are drawn once.
         self._drawn = {(id(domain.store), domain.shuffle_key): domain for domain in domains}
         groups: dict[str, list[int]] = {}
         for i, domain in enumerate(self._drawn.values()):
             groups.setdefault(domain.shuffle_key, []).append(i)
-        self._groups = list(groups.values())  # of drawn domains, those that correspond, by their indices
+        self._groups = list(groups.values())  # the indices of the drawn domains, those that correspond together
         # Cropping is faster than handing over to a thread; what albumentations do is not.
         self._pool: ThreadPoolExecutor | None = None
         if self.augmentation.has_host:
