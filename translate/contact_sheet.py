@@ -22,7 +22,7 @@ def grid(
 
     titles: above the columns, each shortened to the width of its column. row_titles: left of the rows.
     gap: pixels between images.
-    Images may differ in size and channels. Transparent ones are laid on white; of many bands the first three are shown.
+    Images may differ in size and channels. Transparent ones are shown on white, and the first three of many bands.
     """
     images = [image for row in rows for image in row]
     height, width = (max(image.shape[axis] for image in images) + gap for axis in (1, 2))

@@ -40,7 +40,7 @@ Part = Literal["left", "right"] | None
 class DomainSpec(BaseModel):
     """One domain of images as the model sees it; part of the model file.
 
-    name: the letter or word that names the domain on the command line and in batches.
+    name: of the domain on the command line and in batches, as in "a" or "images".
     title: the name of its folder or data set, for pictures and messages.
     channels: of an image tensor (channels, height, width).
     size: side of the square training crops, in pixels.

@@ -160,7 +160,7 @@ def _enlarged(image: Tensor, factor: int) -> Tensor:
 
 
 def _mask(image: Tensor, share: float, seed: int) -> Tensor:
-    """Rectangles or free-form strokes cut out of an image, with equal chance: (C + 1, H, W), the last one alpha.
+    """An image with holes, rectangles or free-form strokes with equal chance: (C + 1, H, W), the last one alpha.
 
     The holes are the given share of the pixels, up to a row: those nearest to four random figures. A figure is a line
     of three pieces with a width, or a point, from which distances are measured by a rectangle.

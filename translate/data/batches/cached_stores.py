@@ -136,6 +136,7 @@ def _build(plan: DecodePlan, folder: Path) -> None:
         for file in files:
             file.flush()
             os.fsync(file.fileno())
+    # The names in the index are part of the format: "extremes" are value ranges, "places" are extents.
     about = {"title": plan.location, "images": len(plan.entries), "extremes": value_ranges, "failures": failures}
     extents = {f"places.{i}": torch.tensor(store.extents, dtype=torch.int64) for i, store in enumerate(stores)}
     save_file(extents, folder / "index.safetensors", {"about": json.dumps(about)})

@@ -34,7 +34,7 @@ def sample_rows(seed: int, shuffle_key: str, step: int, batch: int, count: int) 
 
 
 class CropParams(NamedTuple):
-    """The part of one image that is seen: a window, in pixels, and how it is turned.
+    """The part of one image that is seen: a window, in pixels, and its orientation.
 
     row: of the image in its store. flip, vflip: mirrored left to right, top to bottom.
     transpose: rows and columns are exchanged, after the mirroring.
