@@ -41,6 +41,7 @@ ORDER = [
     # data/, from the description of a domain up to what is drawn from it
     {"data.domains"},
     {"data.images"},
+    {"contact_sheet"},
     {"data.synthesis", "data.augmentation"},
     {"data.options"},
     {"data.files"},

@@ -13,6 +13,6 @@ from numpy.typing import NDArray
 
 
 def random_bits(count: int, *key: object) -> NDArray[numpy.uint64]:
-    """So many random 64-bit numbers that depend on nothing but the key."""
+    """`count` random 64-bit numbers that depend on the key alone."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return numpy.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)

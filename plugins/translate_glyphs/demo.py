@@ -80,7 +80,7 @@ def _mean(errors: dict[str, float]) -> float:
 
 def _draw(path: Path, folders: list[Path], names: Iterable[str]) -> None:
     """Write a sheet with the namesakes of all folders side by side, enlarged, several letters a row."""
-    from translate.data import images as pictures
+    from translate.contact_sheet import grid
     from translate.data.files import readers, writers
 
     rows: list[list[Any]] = [[] for _ in range(ROWS)]
@@ -90,7 +90,7 @@ def _draw(path: Path, folders: list[Path], names: Iterable[str]) -> None:
             image = readers.decode(file.read_bytes(), str(file))
             rows[number % ROWS].append(image.repeat_interleave(ZOOM, 1).repeat_interleave(ZOOM, 2))
     titles = ["sans", "translated", "serif"] * (SHOWN // ROWS)
-    writers.save(pictures.grid(rows, titles), path)
+    writers.save(grid(rows, titles), path)
 
 
 def well_known(names: Iterable[str], number: int) -> list[str]:

@@ -9,8 +9,9 @@ from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
 from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.samples import sample
+from translate.contact_sheet import grid
 from translate.data.files.readers import decode
-from translate.data.images import as_uint8, grid
+from translate.data.images import as_uint8
 from translate.errors import CheckpointError, DataError, UsageError
 
 PETS = ("bird", "cat", "dog")

@@ -24,8 +24,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from translate.data.batches.cropping import crop_batch
+from translate.data.batches.sampling import sample_crops
 from translate.data.batches.store import Store
-from translate.data.batches.views import cut_to_floats, views
 from translate.data.domains import Images
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
@@ -107,7 +108,7 @@ def our_rates(folder, epochs=4, **options):
             rate(steps * BATCH, lambda e=epoch: [data.batch(e * steps + step) is None for step in range(steps)])
             for epoch in range(1, epochs)
         ]
-        return first, statistics.median(later), data.place
+        return first, statistics.median(later), data.storage
 
 
 def epochs(folder, repeats):
@@ -180,15 +181,13 @@ def hot(repeats=7):
     torch.set_num_threads(1)
     count, side = 64, 286
     flat = torch.randint(256, (count * 3 * side * side,), dtype=torch.uint8)
-    at = torch.arange(count) * 3 * side * side
-    places = torch.stack([at, torch.full_like(at, side), torch.full_like(at, side)], 1)
-    store = Store(flat, places, 3)
+    store = Store.planned([(side, side)] * count, 3, torch.uint8).over(flat)
     images = flat.view(count, 3, side, side)
 
     def ours(step):
         rows = [(step * BATCH + i) % count for i in range(BATCH)]
-        seen = views(0, "", step, store, rows, (256, 256), {"crop": (), "flip": ()})
-        return cut_to_floats(store, seen, (256, 256))
+        crops = sample_crops(0, "", step, store, rows, (256, 256), {"crop": (), "flip": ()})
+        return crop_batch(store, crops, (256, 256), value_range=(0, 255))
 
     transform = v2.Compose(
         [

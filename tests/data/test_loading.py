@@ -20,9 +20,9 @@ from translate.errors import DataError, UsageError
 CPU = torch.device("cpu")
 
 
-def load(needs=None, **options):
+def load(batch_spec=None, **options):
     options = {"size": 8, "augment": "none", **options}
-    return open_training_data(needs or Unpaired(), DataOptions(**options), CPU)
+    return open_training_data(batch_spec or Unpaired(), DataOptions(**options), CPU)
 
 
 def constant(folder, count, shade=lambda i: 10 * i):
@@ -172,7 +172,7 @@ def test_transparency_is_laid_on_the_background_and_noted(tmp_path, background, 
     assert sorted(shades(data.batch(0).images)) == sorted([255, shade])
     assert data.spec.images.background == background
     assert "1 image in " in data.notes[0]
-    assert f"what is transparent is laid on {background}" in data.notes[0]
+    assert f"transparent parts are laid on {background}" in data.notes[0]
 
 
 def test_unreadable_files_are_left_out_with_their_partners_and_named(draw):
@@ -253,9 +253,9 @@ def test_batches_on_a_gpu_equal_those_on_the_cpu(draw, tmp_path, monkeypatch):
     monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path))
     options = DataOptions(a=str(draw("a", 5)), b=str(draw("b", 4)), size=8, batch=3)
     expected = open_training_data(Unpaired(), options, CPU)
-    for place in ("device", "memory", "disk"):
-        placed = options.model_copy(update={"store": place})
-        data = open_training_data(Unpaired(), placed, torch.device("cuda"))
+    for storage in ("device", "memory", "disk"):
+        stored = options.model_copy(update={"store": storage})
+        data = open_training_data(Unpaired(), stored, torch.device("cuda"))
         for step in range(5):
             assert torch.equal(data.batch(step).a.cpu(), expected.batch(step).a)
 
@@ -283,7 +283,7 @@ def test_albumentations_go_with_images_that_are_kept_on_the_device(draw):
 def test_images_are_kept_as_preprocess_says(draw, preprocess, load_size, expected):
     folder = draw("a", 2, size=(40, 20))
     data = load(Images(), images=str(folder), preprocess=preprocess, load_size=load_size, augment="crop")
-    assert data._columns[0].store.shape(0) == expected
+    assert data._domains[0].store.shape(0) == expected
     assert data.batch(0).images.shape == data.held_out(1).images.shape == (1, 3, 8, 8)
 
 
@@ -391,7 +391,7 @@ def test_label_maps_keep_their_values_through_everything(tmp_path):
         for step in range(3):
             values = set((data.batch(step).a + 1).mul(127.5).round().int().unique().tolist())
             assert values <= {0, 100, 255}
-    with pytest.raises(UsageError, match="--labels 'c' is no domain of this model; it has a, b"):
+    with pytest.raises(UsageError, match="--labels 'c' is not a domain of this model, which has a, b"):
         load(Paired(), **{**options, "labels": "c"})
 
 
@@ -413,5 +413,8 @@ def test_held_out_images_that_cannot_be_read_are_named_with_their_reasons(tmp_pa
         load(Images(), **options).held_out(2)
 
 
-def test_a_range_for_8_bits_is_noted_to_say_nothing(draw):
-    assert "--value-range says nothing" in load(Images(), images=str(draw("a", 2)), value_range="0,9").notes[0]
+def test_a_range_for_8_bits_is_noted_to_be_ignored(draw):
+    assert (
+        "--value-range is ignored for domain 'images', whose images have 8 bits"
+        in load(Images(), images=str(draw("a", 2)), value_range="0,9").notes[0]
+    )

@@ -7,11 +7,11 @@ from translate.data.options import DataOptions, suggested_range
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"holdout": "5"}, "'5' is no share; write a percentage"),
-        ({"holdout": "100%"}, "no share"),
-        ({"background": "grey"}, "'grey' is no background; write white"),
-        ({"value_range": "4095"}, "'4095' is no range; write two numbers"),
-        ({"value_range": "low,high"}, "no range"),
+        ({"holdout": "5"}, "'5' is not a share; write a percentage"),
+        ({"holdout": "100%"}, "not a share"),
+        ({"background": "grey"}, "'grey' is not a background; write white"),
+        ({"value_range": "4095"}, "'4095' is not a range; write two numbers"),
+        ({"value_range": "low,high"}, "not a range"),
         ({"value_range": "9,9"}, "is empty or endless"),
         ({"value_range": "0,inf"}, "is empty or endless"),
         ({"value_range": "nan,1"}, "is empty or endless"),

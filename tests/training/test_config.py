@@ -88,7 +88,7 @@ def test_a_file_is_read_back(tmp_path):
 def test_a_file_that_is_no_toml_is_wrong_usage(tmp_path, content):
     file = tmp_path / "run.toml"
     file.write_bytes(content)
-    with pytest.raises(UsageError, match=r"run\.toml is no TOML"):
+    with pytest.raises(UsageError, match=r"run\.toml is not TOML"):
         read_config(file)
 
 

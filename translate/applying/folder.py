@@ -36,7 +36,7 @@ from translate.data.domains import DomainSpec, Spec
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Source
 from translate.data.files.writers import save
-from translate.data.images import as_pixels, cut, is_side_by_side
+from translate.data.images import as_pixels, crop_part, is_side_by_side
 from translate.data.synthesis import parse
 from translate.device import resolve_device
 from translate.distributed.group import Group, own_device
@@ -215,7 +215,7 @@ class _ImageLoader:
         image = read_image(task.input)
         height, width = image.shape[1:]
         is_half = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
-        image = self.inputs.prepared(cut(image, self.half if is_half else None), task.input)
+        image = self.inputs.prepared(crop_part(image, self.half if is_half else None), task.input)
         return _DecodedImage(task, pad_to_multiple(image, self.stride), image.shape[1], image.shape[2], is_half)
 
     def notes(self, counts: _Counts) -> tuple[str, ...]:

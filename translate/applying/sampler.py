@@ -14,7 +14,8 @@ from torch import Tensor
 
 from translate.applying.inference import generates_from_noise, in_mode, preserving_random_state
 from translate.applying.model_file import load_model
-from translate.data.images import as_uint8, grid
+from translate.contact_sheet import grid
+from translate.data.images import as_uint8
 from translate.device import autocast, memory_format, resolve_device, resolve_precision, use_tf32
 from translate.errors import DataError, PluginError, UsageError, did_you_mean
 from translate.model import Model

@@ -15,8 +15,9 @@ from translate.applying.inference import WORKERS
 from translate.applying.options import SampleFormat
 from translate.applying.sampler import Sampler, cycle_labels, sample_grid
 from translate.atomic_files import explain_os_error
+from translate.contact_sheet import grid
 from translate.data.files import writers
-from translate.data.images import as_pixels, as_uint8, grid
+from translate.data.images import as_pixels, as_uint8
 from translate.errors import CheckpointError, UsageError, did_you_mean
 from translate.progress import progress_bar
 

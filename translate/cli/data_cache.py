@@ -22,12 +22,11 @@ def cache(
 
     Downloaded data sets are not among them; see `translate data list`.
     """
-    from translate.data.batches.store import clear as delete
-    from translate.data.batches.store import kept
+    from translate.data.batches.cached_stores import cached_stores, clear_cached_stores
 
-    stores = kept()
+    stores = cached_stores()
     if clear:
-        delete()
+        clear_cached_stores()
     if json:
         print_json([{**dataclasses.asdict(store), "path": str(store.path)} for store in stores])
         return

@@ -25,10 +25,12 @@
     synthesis.py     degraded images made from good ones: "gray(b)"
     augmentation/    what `--augment` does: albumentations in threads, kornia on the device
     batches/         pixels -> batches
-      preparing.py     from a file's pixels to those of its domain
-      store.py         every image decoded once: on the device, in memory, or in a mapped file
-      sampling.py      the order of the images: pure functions of the seed
-      views.py         crops and flips of stored images
+      preparing.py     the sizes and the pixels that images of a domain have
+      store.py         the decoded images of a domain: on the device, in memory, or in a mapped file
+      decoding.py      every file decoded once, into stores
+      cached_stores.py the mapped files in the cache folder
+      sampling.py      which image comes when, and which part of it: pure functions of the seed
+      cropping.py      these parts as a batch
       training_data.py `TrainingData.batch(step)`
     check/           `translate data check`
       detection.py     which files are at the paths, and how they are laid out

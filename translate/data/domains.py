@@ -1,18 +1,18 @@
-"""What a model needs to see: declarations for plugins, and the description of a domain that they get back.
+"""What a model declares of its batches, and the description of each domain that it gets in return.
 
-A model declares one of four needs; it becomes the model's flags and the fields of its batches:
+A model has one of four declarations. It determines the flags for images and the fields of a batch:
 
     Unpaired("a", "b")    --a --b (or --data)   Batch(a, b)             drawn independently
     Paired("a", "b")      --a --b (or --data)   Batch(a, b)             the same scene on both sides
     Images("images")      --images              Batch(images)
     Labelled("images")    --images              Batch(images, labels)   classes from sub-folders
-    Labelled("images", optional=True)                                   or no classes, where there are none
+    Labelled("images", optional=True)                                   or no classes, if there are no sub-folders
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -40,14 +40,14 @@ Part = Literal["left", "right"] | None
 class DomainSpec(BaseModel):
     """One domain of images as the model sees it; part of the model file.
 
-    name: the letter or word that names the domain on the command line and in batches.
-    title: what the user called it, a folder's or data set's name, for pictures and messages.
+    name: of the domain on the command line and in batches, as in "a" or "images".
+    title: the name of its folder or data set, for pictures and messages.
     channels: of an image tensor (channels, height, width).
     size: side of the square training crops, in pixels.
-    kind: labels are images whose values are codes, not colours: never blended with their neighbours.
+    kind: "labels" are label maps: their values are codes, not colours, and are never blended with their neighbours.
     bit_depth: of the source images: 8 and 16 are unsigned integers, 32 is floating point.
     value_range: the source values that become -1 and 1; of 8 bits always (0, 255).
-    background: the colour that transparent images are laid on; "keep" if alpha is one of the channels.
+    background: the colour under transparent images; "keep" if alpha is one of the channels.
     part: which half of a side-by-side image holds this domain, None for whole images.
     classes: names of the sub-folders, in label order, for labelled images.
     synthesis: how images of another domain become images of this one, as in "gray(b)"; empty for images of its own.
@@ -70,35 +70,19 @@ class DomainSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _eight_bits_have_one_range(cls, values: Any) -> Any:
-        """Files of the first versions say (-1, 1), the range of the tensors."""
+        """Files of the first versions have (-1, 1) here, the range of the tensors."""
         if isinstance(values, dict) and values.get("bit_depth", 8) == 8:
             return {**values, "value_range": (0.0, 255.0)}
         return values
 
 
-class Spec(Mapping[str, DomainSpec]):
+class Spec(dict[str, DomainSpec]):
     """The domains of a model, by name; `spec.a` is `spec["a"]`."""
 
-    def __init__(self, domains: Mapping[str, DomainSpec]) -> None:
-        self._domains = dict(domains)
-
-    def __getitem__(self, name: str) -> DomainSpec:
-        return self._domains[name]
-
     def __getattr__(self, name: str) -> DomainSpec:
-        domains: dict[str, DomainSpec] = self.__dict__.get("_domains", {})  # none yet while it is being copied
-        if name not in domains:
-            raise AttributeError(f"no domain {name!r}; there are: {', '.join(domains)}")
-        return domains[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._domains)
-
-    def __len__(self) -> int:
-        return len(self._domains)
-
-    def __repr__(self) -> str:
-        return f"Spec({self._domains!r})"
+        if name not in self:
+            raise AttributeError(f"no domain {name!r}; there are: {', '.join(self)}")
+        return self[name]
 
     @property
     def deep(self) -> bool:
@@ -121,7 +105,7 @@ def _batch_type(fields: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """What every declaration has: the domains it names and the batch's fields."""
+    """A declaration: the names of its domains and the fields of its batches."""
 
     names: tuple[str, ...]
     fields: tuple[str, ...]
@@ -157,7 +141,7 @@ class Images(BatchSpec):
 class Labelled(BatchSpec):
     """One domain of images in class sub-folders; `labels` is int64 (N,), an index into the domain's classes.
 
-    optional: a folder without sub-folders will do; the domain has no classes then, and the labels are 0.
+    optional: whether a folder without sub-folders is accepted. The domain then has no classes, and the labels are 0.
     """
 
     def __init__(self, name: str = "images", *, optional: bool = False) -> None:

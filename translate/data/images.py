@@ -1,4 +1,4 @@
-"""Operations on images as tensors: match to a domain, cut, resize, to floats and back, contact sheets.
+"""Operations on images as tensors: match to a domain, crop, resize, convert to floats and back.
 
 An image is a tensor (C, H, W) of uint8, uint16 or float32; C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha, or
 any other number of bands. torch has few operations on uint16: its values are computed in float32, which holds them.
@@ -6,13 +6,12 @@ any other number of bands. torch has few operations on uint16: its values are co
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -20,15 +19,15 @@ from translate.data.domains import Part
 from translate.errors import DataError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_FONT = ImageFont.load_default(11)
-_DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
+DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 _TOP = {torch.uint8: 255, torch.uint16: 65535}  # the values of white and of opaque
-_DESCRIBED = {torch.uint8: "8 bits", torch.uint16: "16 bits", torch.float32: "floating point values"}
+_DEPTHS = {torch.uint8: "8 bits", torch.uint16: "16 bits", torch.float32: "floating point values"}
+_CHANNELS = {1: "channel (grey)", 2: "channels (grey, alpha)", 3: "channels (RGB)", 4: "channels (RGB, alpha)"}
 _EXACT = 2**24  # whole numbers up to here are exact in float32
 
 
 def bits_of(dtype: numpy.dtype[Any]) -> int:
-    """The bits a channel that an array of this type has as an image: 8, 16, or 32 for all but bytes and uint16."""
+    """The bits per channel of an image that is made of such an array: 8, 16, or 32 for all but bytes and uint16."""
     return 8 * dtype.itemsize if dtype.kind in "bu" and dtype.itemsize <= 2 else 32
 
 
@@ -56,7 +55,7 @@ def from_array(array: numpy.ndarray[Any, Any]) -> Tensor:
 
 
 def upright(image: Tensor, orientation: int) -> Tensor:
-    """The image (C, H, W) as it should be seen, of one that is stored with this EXIF orientation, 1 to 8."""
+    """The image (C, H, W) as it should be seen, from one that is stored with an EXIF orientation, 1 to 8."""
     if orientation >= 5:
         image = image.transpose(1, 2)
     axes = {2: (2,), 3: (1, 2), 4: (1,), 6: (2,), 7: (1, 2), 8: (1,)}.get(orientation)
@@ -64,7 +63,7 @@ def upright(image: Tensor, orientation: int) -> Tensor:
 
 
 def common_channels(found: Collection[int], keep_alpha: bool = False) -> int:
-    """The channels of a domain whose files have so many: the most bands; or else grey, RGB, or RGB and kept alpha."""
+    """The channels of a domain, by those of its files: the most bands, or 1 (grey), 3 (RGB) or 4 (RGB, kept alpha)."""
     if max(found, default=0) > 4:
         return max(found)
     if keep_alpha and not {2, 4}.isdisjoint(found):
@@ -73,36 +72,36 @@ def common_channels(found: Collection[int], keep_alpha: bool = False) -> int:
 
 
 def match(image: Tensor, channels: int, bit_depth: int, background: str, name: str) -> Tensor:
-    """A decoded image as its domain has them: so many channels of so many bits, if nothing is lost by it.
+    """A decoded image with the channels and the bits of its domain, if that loses nothing.
 
     Transparent images are laid on the background, a colour as in "white" or "#rrggbb", unless it is "keep"; grey
     becomes RGB, and RGB that is grey everywhere becomes grey; 8 bits in a domain of 16 are multiplied by 257, and whole
-    numbers in a domain of floating point values stay what they are. Raises DataError naming the file, what it has and
+    numbers in a domain of floating point values keep their values. Raises DataError naming the file, what it has and
     what is expected.
     """
-    dtype = _DTYPES[bit_depth]
+    dtype = DTYPES[bit_depth]
     if image.dtype != dtype:
         if dtype == torch.uint8 or image.dtype == torch.float32:
             raise DataError(
-                f"{name} has {_DESCRIBED[image.dtype]} a channel, but {_DESCRIBED[dtype]} are expected, "
+                f"{name} has {_DEPTHS[image.dtype]} a channel, but {_DEPTHS[dtype]} are expected, "
                 "and converting it would lose information."
             )
         factor = 257 if dtype == torch.uint16 else 1
         image = (image.to(torch.int32) * factor).to(dtype)
     if len(image) in (2, 4) and len(image) != channels and image.dtype in _TOP and background != "keep":
-        image = _laid_on(background, image)
+        image = _on_background(image, background)
     return match_channels(image, channels, name)
 
 
 def match_channels(image: Tensor, channels: int, name: str) -> Tensor:
-    """The same image with so many channels, if nothing is lost: grey as RGB, opaque without its alpha, and back.
+    """The same image with other channels, if that loses nothing: grey as RGB, without opaque alpha, and back.
 
     image: (C, H, W). Raises DataError naming the file and both counts if colour or transparency would be lost.
     """
     if len(image) == channels:
         return image
     if max(len(image), channels) <= 4:
-        opaque = _TOP.get(image.dtype)  # floats have none: no number of theirs stands for it
+        opaque = _TOP.get(image.dtype)  # no value of floats means opaque
         colour, alpha = (image[:-1], image[-1:]) if len(image) in (2, 4) else (image, None)
         if channels <= 2 and len(colour) == 3 and (colour[0] == colour[1]).all() and (colour[0] == colour[2]).all():
             colour = colour[:1]
@@ -113,14 +112,14 @@ def match_channels(image: Tensor, channels: int, name: str) -> Tensor:
             alpha = None
         if len(colour) == channels and (alpha is None or (opaque is not None and bool((alpha == opaque).all()))):
             return colour
-    verb = "is" if channels == 1 else "are"
+    found, expected = (f"{count} {_CHANNELS.get(count, 'channels')}" for count in (len(image), channels))
     raise DataError(
-        f"{name} has {len(image)} {_described(len(image))}, but {channels} {_described(channels)} {verb} expected, "
-        "and converting it would lose information."
+        f"{name} has {found}, but {expected} {'is' if channels == 1 else 'are'} expected, and converting it would lose "
+        "information."
     )
 
 
-def _laid_on(background: str, image: Tensor) -> Tensor:
+def _on_background(image: Tensor, background: str) -> Tensor:
     """uint8 or uint16 with alpha (2 or 4, H, W) -> without it: (1, H, W) of grey on grey, or else (3, H, W)."""
     top = _TOP[image.dtype]
     if bool((image[-1] == top).all()):
@@ -136,7 +135,7 @@ def on_white(image: Tensor) -> Tensor:
     """uint8 (C, H, W) -> uint8 (3, H, W) to be shown: transparent images on white, of many bands the first three."""
     if len(image) > 4:
         return image[:3]
-    return match_channels(_laid_on("white", image) if len(image) in (2, 4) else image, 3, "image")
+    return match_channels(_on_background(image, "white") if len(image) in (2, 4) else image, 3, "image")
 
 
 def is_side_by_side(height: int, width: int) -> bool:
@@ -144,16 +143,16 @@ def is_side_by_side(height: int, width: int) -> bool:
     return 1.9 <= width / height <= 2.1
 
 
-def cut(image: Tensor, part: Part) -> Tensor:
+def crop_part(image: Tensor, part: Part) -> Tensor:
     """One half of a side-by-side image (C, H, W), or all of it; of an odd width the middle column is in neither."""
     half = image.shape[2] // 2
     return image if part is None else image[:, :, :half] if part == "left" else image[:, :, -half:]
 
 
 def resize(image: Tensor, height: int, width: int, nearest: bool = False) -> Tensor:
-    """(C, H, W) -> (C, height, width) of the same dtype: bicubic with antialiasing; alpha is weighted as it should be.
+    """(C, H, W) -> (C, height, width) of the same dtype: bicubic with antialiasing; colours are weighted by alpha.
 
-    nearest: each pixel is one of the image's own, for labels.
+    nearest: each pixel is one of the image, for label maps, whose values must not be blended.
     """
     if image.shape[1:] == (height, width):
         return image
@@ -178,18 +177,19 @@ def _nearest(old: int, new: int) -> Tensor:
 
 
 def as_float(pixels: Tensor, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
-    """Pixels of any dtype and shape -> float32 in [-1, 1]: its ends become -1 and 1, the rest is clipped."""
-    floats = normalise_(pixels.to(torch.float32, copy=True), value_range)
-    return floats if pixels.dtype == torch.uint8 and value_range == (0, 255) else floats.clamp_(-1, 1)
+    """Pixels of any dtype and shape -> float32 in [-1, 1]: the range becomes [-1, 1], the rest is clipped."""
+    clip = pixels.dtype != torch.uint8 or value_range != (0, 255)
+    return normalise_(pixels.to(torch.float32, copy=True), value_range, clip)
 
 
-def normalise_(values: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Moves float32 in place so that the ends of a range become -1 and 1.
+def normalise_(values: Tensor, value_range: tuple[float, float], clip: bool) -> Tensor:
+    """Moves float32 in place so that the ends of a range become -1 and 1. clip: to [-1, 1].
 
-    The middle of the range is taken off first: that is exact for 8 and 16 bits, and leaves one rounding.
+    The middle of the range is subtracted first: that is exact for 8 and 16 bits, and leaves one rounding.
     """
     low, high = value_range
-    return values.sub_((low + high) / 2).mul_(2 / (high - low))
+    values.sub_((low + high) / 2).mul_(2 / (high - low))
+    return values.clamp_(-1, 1) if clip else values
 
 
 def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
@@ -198,7 +198,7 @@ def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, floa
     uint8 and uint16 are rounded, and clipped to what they hold; float32 is neither.
     """
     low, high = value_range
-    dtype = _DTYPES[bit_depth]
+    dtype = DTYPES[bit_depth]
     values = images.detach().float().add(1).mul_((high - low) / 2)
     values = values.add_(low) if low else values
     return values if bit_depth == 32 else values.round_().clamp_(0, _TOP[dtype]).to(dtype)
@@ -207,29 +207,6 @@ def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, floa
 def as_uint8(images: Tensor) -> Tensor:
     """Floats in [-1, 1] -> uint8 in [0, 255] to be shown, of any shape: rounded, and clipped outside."""
     return as_pixels(images)
-
-
-def grid(
-    rows: Sequence[Sequence[Tensor]], titles: Sequence[str] = (), row_titles: Sequence[str] = (), gap: int = 2
-) -> Tensor:
-    """A contact sheet: uint8 (3, H, W) from rows of uint8 (C, H, W), on white.
-
-    titles stand over the columns, each cut to its column's width; row_titles stand before the rows.
-    Images may differ in size and channels; transparent ones are laid on white, of many bands the first three are shown.
-    """
-    cells = [image for row in rows for image in row]
-    height, width = (max(image.shape[axis] for image in cells) + gap for axis in (1, 2))
-    head = gap + (16 if titles else 0)
-    side = gap + max((math.ceil(_FONT.getlength(title)) + 2 for title in row_titles), default=0)
-    columns = max(len(row) for row in rows)
-    sheet = torch.full((3, head + len(rows) * height, side + columns * width), 255, dtype=torch.uint8)
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            top, left = head + i * height, side + j * width
-            sheet[:, top : top + image.shape[1], left : left + image.shape[2]] = on_white(image.cpu())
-    marks = [((side + j * width, 2), _cut_to(width - gap, title)) for j, title in enumerate(titles)]
-    marks += [((2, head + i * height + height // 2 - 8), title) for i, title in enumerate(row_titles)]
-    return _written_on(sheet, marks) if marks else sheet
 
 
 def from_pillow(image: Image.Image) -> Tensor:
@@ -242,25 +219,3 @@ def to_pillow(image: Tensor) -> Image.Image:
     mode = MODES[len(image)]
     pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
     return Image.frombytes(mode, (image.shape[2], image.shape[1]), numpy.ascontiguousarray(pixels.numpy()).tobytes())
-
-
-def _cut_to(width: int, title: str) -> str:
-    """As many of a title's letters as fit into so many pixels."""
-    while title and _FONT.getlength(title) > width:
-        title = title[:-1]
-    return title
-
-
-def _written_on(sheet: Tensor, marks: Sequence[tuple[tuple[int, int], str]]) -> Tensor:
-    """The sheet with titles at places (x, y), in pixels from the left and from the top."""
-    picture = to_pillow(sheet)
-    draw = ImageDraw.Draw(picture)
-    for place, title in marks:
-        draw.text(place, title, fill="black", font=_FONT)
-    return from_pillow(picture).contiguous()
-
-
-def _described(channels: int) -> str:
-    return {1: "channel (grey)", 2: "channels (grey, alpha)", 3: "channels (RGB)", 4: "channels (RGB, alpha)"}.get(
-        channels, "channels"
-    )

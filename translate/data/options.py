@@ -1,4 +1,4 @@
-"""What a user may say about the training images; the command line turns the fields into flags."""
+"""The options of training images; the command line turns the fields into flags."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ RESIZED = ("resize-and-crop", "scale-width", "scale-short-side")
 
 
 def suggested_range(high: float) -> str:
-    """The --value-range of as many bits as hold 16-bit values up to this one; empty if they reach far anyway."""
+    """The --value-range of the fewest bits that hold values up to `high`; empty if these use most of 16 bits."""
     return f"0,{2 ** max(8, int(high).bit_length()) - 1}" if high < 2**14 else ""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises UsageError if it is missing or no TOML."""
+    """The content of a TOML file. Raises UsageError if it is missing or not TOML."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
         raise UsageError(f"The config {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # no TOML, or no UTF-8
-        raise UsageError(f"The config {path} is no TOML: {error}.") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise UsageError(f"The config {path} is not TOML: {error}.") from error
 
 
 class DataOptions(BaseModel):
@@ -62,8 +62,8 @@ class DataOptions(BaseModel):
     size: int = Field(256, ge=8, description="Side of the square training crops, in pixels.")
     preprocess: Preprocess = Field(
         "resize-and-crop",
-        description="Before cropping: resize to a square, scale to a width or to a short side (true to the aspect), or "
-        "only crop; none: whole images, all of one size.",
+        description="Before cropping: resize to a square, scale to a width or to a short side, keeping the aspect "
+        "ratio, or only crop; none: whole images, all of one size.",
     )
     load_size: int | None = Field(
         None, ge=8, description="Side that images are resized to before cropping [default: size × 286/256 if cropping]."
@@ -106,14 +106,14 @@ class DataOptions(BaseModel):
     def _is_share(cls, value: str | None) -> str | None:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)%", value or "5%")
         if match is None or not 0 < float(match[1]) < 100:
-            raise ValueError(f"{value!r} is no share; write a percentage between 0% and 100%, as in 5%.")
+            raise ValueError(f"{value!r} is not a share; write a percentage between 0% and 100%, as in 5%.")
         return value
 
     @field_validator("background")
     @classmethod
     def _is_colour(cls, value: str) -> str:
         if value not in ("white", "black", "keep") and not re.fullmatch("#[0-9a-fA-F]{6}", value):
-            raise ValueError(f"{value!r} is no background; write white, black, keep, or a colour as in #7f7f7f.")
+            raise ValueError(f"{value!r} is not a background; write white, black, keep, or a colour as in #7f7f7f.")
         return value
 
     @field_validator("value_range")
@@ -123,9 +123,11 @@ class DataOptions(BaseModel):
             try:
                 low, high = map(float, value.split(","))
             except ValueError:
-                raise ValueError(f"{value!r} is no range; write two numbers, as in 0,4095.") from None
+                raise ValueError(f"{value!r} is not a range; write two numbers, as in 0,4095.") from None
             if not -math.inf < low < high < math.inf:
-                raise ValueError(f"the range {value!r} is empty or endless; write two numbers, the smaller one first.")
+                raise ValueError(
+                    f"the range {value!r} is empty or endless; write two finite numbers, the smaller one first."
+                )
         return value
 
     @model_validator(mode="after")
@@ -141,7 +143,7 @@ class DataOptions(BaseModel):
 
     @classmethod
     def of_run(cls, path: Path) -> DataOptions:
-        """The options in a `run.toml` that say where the images are and how large. Raises UsageError."""
+        """The options of a `run.toml` without its augmentations. Raises UsageError."""
         stored = read_toml(path).get("fit", {})
         return DataOptions.model_validate(
             {name: stored[name] for name in DataOptions.model_fields.keys() & stored.keys() - {"augment"}}
@@ -149,7 +151,7 @@ class DataOptions(BaseModel):
 
     @property
     def stored_size(self) -> int:
-        """Side that images are resized to; the reference's 286 for crops of 256, in proportion, unless given."""
+        """Side that images are resized to before cropping; by default that of the reference, 286 for crops of 256."""
         from translate.data.augmentation.parsing import crops
 
         if self.load_size is not None:
@@ -158,11 +160,11 @@ class DataOptions(BaseModel):
 
     @property
     def holdout_share(self) -> float:
-        """The share of images to hold out, from 0 to 1; 0 if none was asked for."""
+        """The share of images to hold out, from 0 to 1; 0 without --holdout."""
         return float(self.holdout[:-1]) / 100 if self.holdout else 0.0
 
     @property
-    def asked_range(self) -> tuple[float, float] | None:
+    def given_value_range(self) -> tuple[float, float] | None:
         """The two numbers of --value-range."""
         if self.value_range is None:
             return None

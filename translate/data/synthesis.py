@@ -1,8 +1,8 @@
-"""Synthesised inputs: degraded images made from those of another domain, on the device and fresh every time.
+"""Synthesised inputs: degraded images made from those of another domain, on the device, anew for every batch.
 
 They turn one folder of good images into a paired task: "gray(b)" colourisation, "edges(b)" drawings to photographs,
 "downscale(b, 4)" super-resolution, "mask(b)" inpainting, "jpeg(b)", "noise(b)" and "blur(b)" restoration. An image here
-is a tensor (C, H, W) float32 in [-1, 1]; what it becomes depends on it and its seed alone.
+is a tensor (C, H, W) float32 in [-1, 1]; its degraded image depends on it and its seed alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from translate.spec_parsing import Call, parse_call
 
 @dataclass(frozen=True)
 class Synthesis:
-    """How images of one domain become degraded ones; `parse` makes it.
+    """How degraded images are made from those of a domain; `parse` makes one of these.
 
-    source: the letter of the domain that it is made from.
-    strengths: none, one number that fixes it, or the two between which each image draws its own.
+    source: the name of the domain that is degraded.
+    strengths: none, one number for all images, or the ends of the range that each image draws its own from.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Synthesis:
 
     @property
     def adds_alpha(self) -> bool:
-        """Whether the last channel of what images become says where they are to be filled in."""
+        """Whether degraded images have one more channel, which marks the holes to fill in."""
         return self.name == "mask"
 
     def channels(self, source_channels: int) -> int:
-        """The channels of what images of so many channels become; DataError if it does not work on them."""
+        """The channels of degraded images. Raises DataError if images of `source_channels` cannot be degraded."""
         if self.name == "jpeg" and source_channels not in (1, 3):
             raise DataError(
                 f"{self.text} works on images of 1 or 3 channels, as JPEG does, but those of domain {self.source} have "
@@ -75,10 +75,10 @@ class Synthesis:
 
     @torch.no_grad()
     def accept(self, image: Tensor) -> Tensor:
-        """A real degraded image as a user has it, as the model knows it: (channels, H, W) float32 in [-1, 1].
+        """A degraded image that a user has -> as in training: (channels, H, W) float32 in [-1, 1].
 
-        Of a mask, alpha becomes 1 or -1, and the colour where it is -1 becomes -1. A small image is enlarged as in
-        training, to (C, scale × H, scale × W). Others are returned as they are.
+        For a mask, alpha becomes 1 or -1, and colours become -1 where alpha is -1. A small image is enlarged to
+        (C, scale × H, scale × W). Others are returned unchanged.
         """
         if self.adds_alpha:
             return _blanked(image[:-1], image[-1:] < 0)
@@ -88,14 +88,14 @@ class Synthesis:
 def parse(text: str) -> Synthesis | None:
     """The synthesis that a text such as "downscale(b, 4)" names; None for paths and names of domains.
 
-    Raises UsageError for a call of a name that is none, and for arguments that do not fit.
+    Raises UsageError for the call of an unknown synthesis, and for arguments that do not fit.
     """
     written, call = re.match(r"(\w+)\(", text.strip()), parse_call(text)
     name = written[1] if written else ""
     of_a_domain = call is not None and bool(call.arguments) and isinstance(call.arguments[0], str)
     if name not in _KINDS:
         if not name or not of_a_domain:
-            return None  # a path, and be it "photos(1)", as file managers name the copy of a folder
+            return None  # a path, even "photos(1)", as file managers name the copy of a folder
         raise UsageError(f"{text!r}: there is no synthesis {name!r}. {did_you_mean(name, _KINDS)}")
     kind = _KINDS[name]
     numbers = kind.numbers(call) if call is not None and of_a_domain else None
@@ -105,12 +105,12 @@ def parse(text: str) -> Synthesis | None:
 
 
 def _uniform(count: int, seed: int, purpose: str) -> list[float]:
-    """So many numbers in [0, 1), the same on all platforms."""
+    """`count` numbers in [0, 1), the same on all platforms."""
     return [(bits >> 11) * 2.0**-53 for bits in random_bits(count, seed, "synthesis", purpose).tolist()]
 
 
 def _like(image: Tensor, values: Any) -> Tensor:
-    """Numbers as a float32 tensor beside an image, without waiting for the device."""
+    """Numbers as a float32 tensor on the device of an image, without waiting for it."""
     return torch.as_tensor(values, dtype=torch.float32).to(image.device, non_blocking=True)
 
 
@@ -122,7 +122,7 @@ def _gray(image: Tensor, strength: float = 0.0, seed: int = 0) -> Tensor:
 
 
 def _blur(image: Tensor, sigma: float, seed: int = 0) -> Tensor:
-    """Gaussian blur, sigma in pixels; beyond its borders the image goes on as its outermost pixels."""
+    """Gaussian blur, sigma in pixels; the border pixels are replicated outwards."""
     radius = math.ceil(3 * sigma)
     kernel = _like(image, [math.exp(-((x / sigma) ** 2) / 2) for x in range(-radius, radius + 1)])
     kernel = (kernel / kernel.sum()).expand(len(image), 1, 1, -1)
@@ -147,7 +147,7 @@ def _edges(image: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def _downscale(image: Tensor, factor: float, seed: int) -> Tensor:
-    """Made smaller, bicubic with antialiasing, and enlarged again; sides are first filled up to multiples."""
+    """Reduced, bicubic with antialiasing, and enlarged again; sides are first padded to multiples of the factor."""
     by = round(factor)
     height, width = image.shape[1:]
     whole = F.pad(image[None], (0, -width % by, 0, -height % by), mode="replicate")
@@ -160,10 +160,10 @@ def _enlarged(image: Tensor, factor: int) -> Tensor:
 
 
 def _mask(image: Tensor, share: float, seed: int) -> Tensor:
-    """Rectangles or free-form strokes cut out of an image, with equal chance: (C + 1, H, W), the last one alpha.
+    """An image with holes, rectangles or free-form strokes with equal chance: (C + 1, H, W), the last one alpha.
 
-    The holes are the share of the pixels that is nearest to four random figures, so that they have the size asked for,
-    give or take a row. A figure is a line of three pieces, of some width, or a point with distances by a rectangle.
+    The holes are the given share of the pixels, up to a row: those nearest to four random figures. A figure is a line
+    of three pieces with a width, or a point, from which distances are measured by a rectangle.
     """
     height, width = image.shape[1:]
     kind, *drawn = _uniform(1 + 4 * 10, seed, "mask")
@@ -211,9 +211,9 @@ _COSINES = [
 
 
 def _jpeg(image: Tensor, quality: float, seed: int) -> Tensor:
-    """What a JPEG file of this quality gives back: 8 bits, chrominance at half the resolution, as libjpeg does it.
+    """The image after a JPEG file of this quality: 8 bits, chrominance at half the resolution, as libjpeg does it.
 
-    The rounding is JPEG's own and not a differentiable stand-in, which lets through a little of what it should remove:
+    The rounding is that of JPEG. A differentiable approximation would let through a little of what it should remove:
     enough for a model to learn to amplify it, and to fail on real files.
     """
     height, width = image.shape[1:]
@@ -245,7 +245,10 @@ def _coded(planes: Tensor, table: str, quality: float) -> Tensor:
 
 
 class _Kind(NamedTuple):
-    """One synthesis: how it is made, what its strength is called, and what that may be: as many numbers as default."""
+    """One kind of synthesis: its function, and the name, default and limits of its strength.
+
+    default: no number, one, or the two ends of a range; a user may write as many.
+    """
 
     make: Callable[[Tensor, float, int], Tensor]
     strength: str = ""
@@ -255,7 +258,7 @@ class _Kind(NamedTuple):
     whole: bool = False
 
     def numbers(self, call: Call) -> tuple[float, ...] | None:
-        """The strengths that a call names by position or by keyword, or the default; None if they do not fit."""
+        """The strengths of a call, by position or by keyword, or the default; None if they do not fit."""
         given = call.arguments[1:]
         if call.options:
             if given or [*call.options] != [self.strength]:
@@ -269,7 +272,7 @@ class _Kind(NamedTuple):
         return tuple(float(each) for each in dict.fromkeys(given or self.default))
 
     def usage(self, name: str) -> str:
-        """A sentence that says what it takes."""
+        """How to write it, as a sentence."""
         if not self.default:
             return f"Write {name}(DOMAIN); it takes no number."
         ranges = f", or {name}(DOMAIN, LOW, HIGH) for a range" if len(self.default) == 2 else ""

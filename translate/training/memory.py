@@ -49,7 +49,7 @@ def _remedies(trainer: Trainer) -> Iterator[str]:
         yield f"--micro-batches {more} (the same gradient)"
     if trainer.precision == "fp32" and (fast := fastest_precision(trainer.device)) != "fp32":
         yield f"--precision {fast}"
-    if trainer.data.place == "device":
+    if trainer.data.storage == "device":
         yield "--store memory"
     least = parts * ranks
     if batch > least:

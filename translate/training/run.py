@@ -30,6 +30,7 @@ from translate.applying.model_file import EXPORT, load_model, read_manifest, wri
 from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.translator import Translator
 from translate.atomic_files import TEMPORARY, explain_os_error, write_atomically
+from translate.contact_sheet import grid
 from translate.data import images as pictures
 from translate.data.batches.training_data import TrainingData
 from translate.data.files import writers
@@ -371,7 +372,7 @@ class Run(Observer):
                 titles.append("truth")
         if columns:
             rows = list(zip(*(pictures.as_uint8(column.cpu()) for column in columns), strict=True))
-            writers.save(pictures.grid(rows, titles), path)
+            writers.save(grid(rows, titles), path)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from drawn_images import encoded
 
+from translate.data.batches import cached_stores
 from translate.data.batches import store as stores
-from translate.data.batches.store import choose, kept
+from translate.data.batches.store import Extent, Store, choose_storage
 from translate.data.domains import Images, Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
@@ -24,9 +25,9 @@ def cache(tmp_path, monkeypatch):
     return folder / "stores"
 
 
-def opened(folder, needs=None, **options):
+def opened(folder, batch_spec=None, **options):
     options = {"size": 8, "images": str(folder), "store": "disk", "batch": 2, **options}
-    return open_training_data(needs or Images(), DataOptions(**options), CPU)
+    return open_training_data(batch_spec or Images(), DataOptions(**options), CPU)
 
 
 def batches(data, steps=7):
@@ -38,9 +39,11 @@ def batches(data, steps=7):
 def test_batches_do_not_depend_on_where_the_images_are(draw, preprocess):
     folder = draw("a", 5, size=(20, 13))
     load_size = {} if preprocess == "crop" else {"load_size": 12}
-    places = [opened(folder, store=place, preprocess=preprocess, **load_size) for place in ("memory", "disk", "disk")]
-    assert [data.place for data in places] == ["memory", "disk", "disk"]
-    first, *others = map(batches, places)
+    opened_stores = [
+        opened(folder, store=storage, preprocess=preprocess, **load_size) for storage in ("memory", "disk", "disk")
+    ]
+    assert [data.storage for data in opened_stores] == ["memory", "disk", "disk"]
+    first, *others = map(batches, opened_stores)
     assert all(torch.equal(first, other) for other in others)
 
 
@@ -58,7 +61,7 @@ def test_a_store_is_found_again_by_files_and_settings(draw, cache, tmp_path):
     changed = opened(folder)
     assert len(list(cache.glob("[!.]*"))) == 3
     assert torch.equal(batches(changed), batches(opened(folder, store="memory")))
-    assert [each.images for each in kept()] == [4, 4, 4]
+    assert [each.images for each in cached_stores.cached_stores()] == [4, 4, 4]
 
 
 def test_failures_are_remembered_with_the_store(draw):
@@ -105,7 +108,7 @@ def test_processes_may_build_the_same_store_at_once(draw, cache):
 
 
 def test_what_is_mapped_is_bounded_and_the_file_stays_as_it_is(draw, cache, monkeypatch):
-    monkeypatch.setattr(stores, "TOUCHED", 1000)
+    monkeypatch.setattr(stores, "MAX_TOUCHED", 1000)
     folder = draw("a", 6)
     data = opened(folder)
     before = (next(cache.glob("[!.]*")) / "0.pixels").read_bytes()
@@ -113,20 +116,20 @@ def test_what_is_mapped_is_bounded_and_the_file_stays_as_it_is(draw, cache, monk
     assert (next(cache.glob("[!.]*")) / "0.pixels").read_bytes() == before
 
 
-def test_places_are_chosen_by_size(monkeypatch):
+def test_the_storage_is_chosen_by_size(monkeypatch):
     monkeypatch.setattr(stores, "available_memory", lambda: 10_000_000_000)
-    assert choose("auto", 4_000_000_000, CPU, None) == "memory"
-    assert choose("auto", 6_000_000_000, CPU, None) == "disk"
-    assert choose("auto", 6_000_000_000, CPU, 7.0) == "memory"
-    assert choose("auto", 4_000_000_000, CPU, 1.0) == "disk"
-    assert choose("disk", 10, CPU, None) == "disk"
-    assert choose("device", 10, CPU, None) == "memory"
+    assert choose_storage("auto", 4_000_000_000, CPU, None) == "memory"
+    assert choose_storage("auto", 6_000_000_000, CPU, None) == "disk"
+    assert choose_storage("auto", 6_000_000_000, CPU, 7.0) == "memory"
+    assert choose_storage("auto", 4_000_000_000, CPU, 1.0) == "disk"
+    assert choose_storage("disk", 10, CPU, None) == "disk"
+    assert choose_storage("device", 10, CPU, None) == "memory"
     with pytest.raises(
         DataError, match=r"need 9.5 GB, and there is room for 9.0 GB with --store memory; use --store disk"
     ):
-        choose("memory", 9_500_000_000, CPU, None)
+        choose_storage("memory", 9_500_000_000, CPU, None)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert choose("auto", 4_000_000_000, CPU, None) == "disk"
+    assert choose_storage("auto", 4_000_000_000, CPU, None) == "disk"
 
 
 def test_folders_whose_files_look_alike_have_stores_of_their_own(tmp_path):
@@ -146,7 +149,8 @@ def test_a_store_may_be_larger_than_the_memory(tmp_path):
     path = tmp_path / "0.pixels"
     with path.open("wb") as file:
         file.truncate(2**42)  # with nothing in it, so that it takes no room
-    store = stores._mapped(path, torch.tensor([[2**41, 4, 4]]), 1, torch.uint8)
+    planned = Store(torch.empty(2**42, dtype=torch.uint8, device="meta"), [Extent(2**41, 4, 4)], 1)
+    store = cached_stores._mapped(planned, path)
     assert store.image(0).sum() == 0
 
 

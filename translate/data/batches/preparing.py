@@ -1,31 +1,19 @@
-"""From a file to the pixels that a domain has: halves, channels, depth and size."""
+"""The sizes and the pixels that images of a domain have: in a store, and as the input of a trained model."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from translate.data.domains import DomainSpec
+from translate.data.domains import DomainSpec, Part
 from translate.data.files.sources import Entry
 from translate.data.images import as_float, match, resize
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
+from translate.plugins.types import Header
 from translate.random_bits import random_bits
 
 Shape = tuple[int, int]
 """Height and width, in pixels."""
-
-
-def as_domain(image: Tensor, spec: DomainSpec, name: str) -> Tensor:
-    """A decoded image with the channels and depth that a domain has: (C, H, W) uint8, uint16 or float32.
-
-    Raises DataError naming the image if it does not match.
-    """
-    return match(image, spec.channels, spec.bit_depth, spec.background, name)
-
-
-def resized(image: Tensor, shape: Shape, spec: DomainSpec) -> Tensor:
-    """An image (C, H, W) in another size; the values of label maps are not blended."""
-    return resize(image, *shape, nearest=spec.kind == "labels")
 
 
 def stored_shape(shape: Shape, options: DataOptions, side: int) -> Shape:
@@ -45,29 +33,30 @@ def stored_shape(shape: Shape, options: DataOptions, side: int) -> Shape:
     return tuple(max(options.size, round(length * scale)) for length in shape)  # type: ignore[return-value]
 
 
-def centre(image: Tensor, shape: Shape) -> Tensor:
-    """The centre of an image (C, H, W), so large."""
-    top, left = ((have - want) // 2 for have, want in zip(image.shape[1:], shape, strict=True))
+def part_shape(header: Header, part: Part) -> Shape:
+    """The size of one half of a side-by-side file, or of the whole image."""
+    return header.height, header.width if part is None else max(1, header.width // 2)
+
+
+def centre_crop(image: Tensor, shape: Shape) -> Tensor:
+    """The centre of an image (C, H, W), in this size."""
+    top, left = ((old - new) // 2 for old, new in zip(image.shape[1:], shape, strict=True))
     return image[:, top : top + shape[0], left : left + shape[1]]
 
 
-def half_of(shape: Shape, spec: DomainSpec) -> Shape:
-    """The size of an image's part."""
-    return shape if spec.part is None else (shape[0], max(1, shape[1] // 2))
-
-
 class InputReader:
-    """Turns decoded images into what a trained model sees of one of its domains; any number of threads may call it.
+    """Turns decoded images into inputs of a trained model. It may be called from several threads.
 
-    spec: of the domain. base: of the good images that it was made from in training, if inputs are such good images and
-    are to be degraded here; without it, inputs of a synthesised domain are images that are degraded already.
-    seed: of what is drawn in degrading, for each image by its name.
+    spec: of the domain that the model takes.
+    source: for a synthesised domain, the domain that it was made from in training. The images are of that domain and
+        are degraded here. Without it, they are degraded already.
+    seed: of the random numbers of degrading, which also depend on the name of each image.
     """
 
-    def __init__(self, spec: DomainSpec, base: DomainSpec | None = None, seed: int = 0) -> None:
-        self.spec = spec if base is None else base
-        self.synthesis = parse(spec.synthesis) if spec.synthesis else None
-        self.degrading = base is not None
+    def __init__(self, spec: DomainSpec, source: DomainSpec | None = None, seed: int = 0) -> None:
+        self.spec = spec if source is None else source
+        self.synthesis = parse(spec.synthesis)
+        self.degrading = source is not None
         self.seed = seed
 
     def __call__(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
@@ -75,24 +64,26 @@ class InputReader:
         return self.as_float(self.prepared(image, entry, shape))
 
     def prepared(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
-        """(C, H, W) uint8, uint16 or float32, halved already -> (C', H', W') as `as_float` wants it.
+        """(C, H, W) uint8, uint16 or float32, the domain's half of a file -> (C', H', W') as `as_float` takes it.
 
-        shape: height and width of the result, by default what comes of the image's own.
+        shape: height and width of the result, by default those of the image, times the scale of a synthesis.
         Raises DataError naming the entry if the image does not match the domain.
         """
-        image = as_domain(image, self.spec, entry.origin)
+        spec = self.spec
+        image = match(image, spec.channels, spec.bit_depth, spec.background, entry.origin)
         scale = self.synthesis.scale if self.synthesis and not self.degrading else 1
         if shape is not None:
-            image = resized(image, (-(-shape[0] // scale), -(-shape[1] // scale)), self.spec)
+            height, width = (-(-side // scale) for side in shape)
+            image = resize(image, height, width, nearest=spec.kind == "labels")
         if self.synthesis is None:
             return image
-        floats = as_float(image, self.spec.value_range)
+        floats = as_float(image, spec.value_range)
         if not self.degrading:
             accepted = self.synthesis.accept(floats)
-            return accepted if shape is None else centre(accepted, shape)
+            return accepted if shape is None else centre_crop(accepted, shape)
         (seed,) = random_bits(1, self.seed, "degraded", entry.name).tolist()
         return self.synthesis(floats[None], [seed])[0]
 
     def as_float(self, images: Tensor) -> Tensor:
-        """What `prepared` gave, one image or a batch, as float32 in [-1, 1]; where it is small until then."""
+        """The result of `prepared`, one image or a batch, as float32 in [-1, 1]; until then it takes less memory."""
         return images if self.synthesis else as_float(images, self.spec.value_range)

@@ -1,15 +1,19 @@
-"""Which image comes when: pure functions of the seed and the step.
+"""Which image comes when, and which part of it is seen: pure functions of the seed and the step.
 
 Nothing has a state, so resuming needs the step alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy
 from numpy.typing import NDArray
 
+from translate.data.batches.preparing import Shape
+from translate.data.batches.store import Store
 from translate.random_bits import random_bits
 
 
@@ -19,7 +23,7 @@ def permutation(seed: int, shuffle_key: str, epoch: int, count: int) -> NDArray[
     return numpy.argsort(random_bits(count, seed, "order", shuffle_key, epoch), kind="stable").astype(numpy.int64)
 
 
-def indices(seed: int, shuffle_key: str, step: int, batch: int, count: int) -> list[int]:
+def sample_rows(seed: int, shuffle_key: str, step: int, batch: int, count: int) -> list[int]:
     """The images of one step: `batch` numbers in [0, count).
 
     The positions of a step follow those of the step before; every epoch of `count` positions has its own permutation,
@@ -27,3 +31,61 @@ def indices(seed: int, shuffle_key: str, step: int, batch: int, count: int) -> l
     """
     positions = range(step * batch, (step + 1) * batch)
     return [int(permutation(seed, shuffle_key, p // count, count)[p % count]) for p in positions]
+
+
+class CropParams(NamedTuple):
+    """The part of one image that is seen: a window, in pixels, and its orientation.
+
+    row: of the image in its store. flip, vflip: mirrored left to right, top to bottom.
+    transpose: rows and columns are exchanged, after the mirroring.
+    """
+
+    row: int
+    top: int
+    left: int
+    height: int
+    width: int
+    flip: bool = False
+    vflip: bool = False
+    transpose: bool = False
+
+
+def sample_crops(
+    seed: int,
+    shuffle_key: str,
+    step: int,
+    store: Store,
+    rows: Sequence[int],
+    size: Shape,
+    builtin: Mapping[str, Any],
+) -> list[CropParams]:
+    """The part of each image of one step that is seen.
+
+    size: height and width of what the model sees. builtin: the built-in operations of `--augment`, with their
+    arguments. Without "crop" and "zoom" the window is the centre.
+    """
+    bits = random_bits(3 * len(rows), seed, "geometry", shuffle_key, step).reshape(-1, 3).tolist()
+    more = random_bits(3 * len(rows), seed, "turns", shuffle_key, step).reshape(-1, 3).tolist()
+    crops = []
+    for row, (top, left, flip), (scale, vflip, quarter) in zip(rows, bits, more, strict=True):
+        shape = store.shape(row)
+        height, width = size
+        if "zoom" in builtin:
+            low, high = builtin["zoom"]
+            height, width = _window(shape, size, low + (high - low) * scale / 2**64)
+        slack = (shape[0] - height, shape[1] - width)
+        if "crop" in builtin or "zoom" in builtin:
+            corner = (top % (slack[0] + 1), left % (slack[1] + 1))
+        else:
+            corner = (slack[0] // 2, slack[1] // 2)
+        turns = quarter % 4 if "rotate90" in builtin else 0  # a quarter turn is a transposition and a mirroring
+        flipped = bool(flip % 2 and "flip" in builtin) ^ (turns in (2, 3))
+        vflipped = bool(vflip % 2 and "vflip" in builtin) ^ (turns in (1, 2))
+        crops.append(CropParams(row, *corner, height, width, flipped, vflipped, turns in (1, 3)))
+    return crops
+
+
+def _window(shape: Shape, size: Shape, share: float) -> Shape:
+    """The window with the aspect ratio of `size` whose sides are a share of those of the largest one in an image."""
+    scale = share * min(shape[0] / size[0], shape[1] / size[1])
+    return min(shape[0], max(1, round(size[0] * scale))), min(shape[1], max(1, round(size[1] * scale)))

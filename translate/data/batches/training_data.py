@@ -9,27 +9,23 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import count
 from os import cpu_count
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from translate.data.augmentation.parsing import fingerprints, parse
-from translate.data.batches.preparing import InputReader, centre, stored_shape
-from translate.data.batches.sampling import indices
-from translate.data.batches.store import Store
-from translate.data.batches.views import View, cut_out, cut_to_floats, views
-from translate.data.domains import BatchSpec, DomainSpec, Labelled, Spec
+from translate.data.batches.cropping import crop_batch
+from translate.data.batches.preparing import InputReader, centre_crop, stored_shape
+from translate.data.batches.sampling import CropParams, sample_crops, sample_rows
+from translate.data.batches.store import DomainImages
+from translate.data.domains import BatchSpec, Labelled, Spec
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import as_float
-from translate.data.layout.detection import DomainFiles, Layout
 from translate.data.options import DataOptions
-from translate.data.synthesis import Synthesis
 from translate.errors import DataError
 from translate.formatting import first_few
 from translate.random_bits import random_bits
@@ -42,26 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AHEAD = 4
-"""Batches that are read from the disk, or prepared by threads, before they are asked for."""
-
-
-@dataclass(frozen=True)
-class DomainImages:
-    """One domain, ready to be drawn from.
-
-    spec: of the domain as the model sees it. store, stored: the decoded images and their domain, which is another one
-    for a synthesised domain. entries: the file of each row. labels: int64 (N,) on the CPU; zeros without classes.
-    shuffle_key: domains of one shuffle_key share order and geometry.
-    """
-
-    domain: DomainFiles
-    spec: DomainSpec
-    stored: DomainSpec
-    store: Store
-    entries: tuple[Entry, ...]
-    labels: Tensor
-    shuffle_key: str
-    synthesis: Synthesis | None
+"""Batches that are read from the disk, or prepared by threads, before they are needed."""
 
 
 class TrainingData:
@@ -74,48 +51,50 @@ class TrainingData:
     fingerprint: for each domain the number of images and a hash over their names and sizes; plain values.
     augment_files: the files that `--augment` names, and the sha256 of each.
     paired_held_out: the held-out images of the two domains show the same scenes.
-    place: where the decoded images are: "device", "memory" or "disk". device: where batches are.
-    augmentation: what `--augment` asks for.
+    storage: where the decoded images are: "device", "memory" or "disk". device: where batches are.
+    augmentation: what `--augment` names.
 
     A context manager: at its end no thread is left.
     """
 
     def __init__(
         self,
-        needs: BatchSpec,
+        batch_spec: BatchSpec,
         options: DataOptions,
-        layout: Layout,
-        columns: Sequence[DomainImages],
+        domains: Sequence[DomainImages],
+        paired_held_out: bool,
+        notes: Sequence[str],
+        storage: str,
         device: torch.device,
-        place: str,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.spec = Spec({column.domain.name: column.spec for column in columns})
-        self.shape = (options.size, options.size)
-        if options.preprocess == "none":
-            self.shape = columns[0].store.shape(0)
-        self.epoch = max(len(column.entries) for column in columns)
-        self.notes = list(layout.notes)
-        self.fingerprint = {column.domain.name: fingerprint(column.entries) for column in columns}
+        self.spec = Spec({domain.spec.name: domain.spec for domain in domains})
+        self.shape = domains[0].store.shape(0) if options.preprocess == "none" else (options.size, options.size)
+        self.epoch = max(len(domain.store) for domain in domains)
+        self.notes = list(notes)
+        self.fingerprint = {domain.spec.name: fingerprint(domain.files.train) for domain in domains}
         self.augment_files = fingerprints(options.augment)
-        self.paired_held_out = layout.paired_held_out
-        self.place = place
-        self._needs = needs
-        self._options = options
-        self._columns = columns
+        self.paired_held_out = paired_held_out
+        self.storage = storage
         self.device = device
         self.augmentation = parse(options.augment)
+        self._batch_spec = batch_spec
+        self._options = options
+        self._domains = domains
         self._rank, self._ranks = share
-        # Cutting out is quicker than handing over to a thread; what albumentations do is not.
+        # Domains that see the same crops of the same images, as if one is made from the other, are drawn once.
+        self._drawn = {(id(domain.store), domain.shuffle_key): domain for domain in domains}
+        groups: dict[str, list[int]] = {}
+        for i, domain in enumerate(self._drawn.values()):
+            groups.setdefault(domain.shuffle_key, []).append(i)
+        self._groups = list(groups.values())  # the indices of the drawn domains, those that correspond together
+        # Cropping is faster than handing over to a thread; what albumentations do is not.
         self._pool: ThreadPoolExecutor | None = None
         if self.augmentation.albumentations:
             self._pool = ThreadPoolExecutor(min(AHEAD, cpu_count() or 1), thread_name_prefix="translate-batches")
         self._coming: Iterator[tuple[int, Future[list[Tensor]]]] = iter(())
         self._next_step = -1  # the one that comes next out of `_coming`
-        # Domains that see the same views of the same images, as one made from the other, are drawn once.
-        seen = {(id(column.store), column.shuffle_key): column for column in columns}
-        self._drawn = list(seen.values())
-        self._from = [list(seen).index((id(column.store), column.shuffle_key)) for column in columns]
+        self._floats_on_host = device.type == "cpu" and self._pool is None
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def batch(self, step: int) -> Any:
@@ -124,22 +103,24 @@ class TrainingData:
         A pure function of (seed, step). Domains that correspond share order and geometry; others share nothing. Of
         several ranks, each gets its share of the same batch.
         """
-        if self.place == "disk":
-            for column in self._drawn:
-                column.store.will_need([view.row for view in self._views(column, step + AHEAD)])
-        found = self._on_host(step) if self._pool is None else self._prefetched(self._pool, step)
-        images = [
-            self._as_float(self._to_device(pixels), column) for column, pixels in zip(self._drawn, found, strict=True)
-        ]
+        if self.storage == "disk":
+            for domain in self._drawn.values():
+                domain.store.will_need([crop.row for crop in self._crops(domain, step + AHEAD)])
+        pixels = self._on_host(step) if self._pool is None else self._prefetched(self._pool, step)
+        images = [self._to_device(each) for each in pixels]
+        if not self._floats_on_host:
+            ranges = [domain.spec.value_range for domain in self._drawn.values()]
+            images = [as_float(each, value_range) for each, value_range in zip(images, ranges, strict=True)]
         if self.augmentation.kornia:
-            images = self._augmented(self.augmentation.kornia, images, step)
+            images = self._augmented_on_device(self.augmentation.kornia, images, step)
+        drawn = dict(zip(self._drawn, images, strict=True))
         tensors = []
-        for column, at in zip(self._columns, self._from, strict=True):
-            batch, synthesis = images[at], column.synthesis
-            tensors.append(batch if synthesis is None else synthesis(batch, self._seeds(column, step)))
-            if isinstance(self._needs, Labelled):
-                tensors.append(self._to_device(column.labels[self._rows(column, step)]))
-        return self._needs.batch_type(*tensors)
+        for domain in self._domains:
+            batch, synthesis = drawn[id(domain.store), domain.shuffle_key], domain.synthesis
+            tensors.append(batch if synthesis is None else synthesis(batch, self._seeds(domain, step)))
+            if isinstance(self._batch_spec, Labelled):
+                tensors.append(self._to_device(domain.labels[[crop.row for crop in self._crops(domain, step)]]))
+        return self._batch_spec.batch_type(*tensors)
 
     def close(self) -> None:
         """End the threads, if there are any."""
@@ -150,43 +131,37 @@ class TrainingData:
         """What would help where training waits for batches."""
         if self.augmentation.albumentations:
             return "albumentations run on the CPU for every image: use fewer of them in --augment, or kornia's."
-        if self.place == "disk":
+        if self.storage == "disk":
             return "the images are read from the disk: give them more memory (--memory-budget), or a faster disk."
-        if self.augmentation.kornia or any(column.synthesis for column in self._columns):
+        if self.augmentation.kornia or any(domain.synthesis for domain in self._domains):
             return "augmentations and synthesised inputs are computed in every step: use fewer or cheaper ones."
-        if self.device.type == "cuda" and self.place == "memory":
+        if self.device.type == "cuda" and self.storage == "memory":
             return "the images are in main memory: make room for them on the device (--store device, --load-size)."
         return "another program may be using the CPU; a larger --batch or --size gives the device more to do."
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # ------------------------------------------------------------------ a batch, from the store to the device
 
-    def _mine(self, drawn: list[T]) -> list[T]:
+    def _own(self, drawn: list[T]) -> list[T]:
         """The share of this rank in what was drawn for a batch."""
         count = len(drawn) // self._ranks
         return drawn[self._rank * count : (self._rank + 1) * count]
 
-    def _rows(self, column: DomainImages, step: int) -> list[int]:
-        """The images of a step, this rank's share of them."""
-        options = self._options
-        return self._mine(indices(options.seed, column.shuffle_key, step, options.batch, len(column.store)))
+    def _crops(self, domain: DomainImages, step: int) -> list[CropParams]:
+        """The crops of a step, this rank's share of them."""
+        seed, key, store, builtin = self._options.seed, domain.shuffle_key, domain.store, self.augmentation.built_in
+        rows = sample_rows(seed, key, step, self._options.batch, len(store))
+        return self._own(sample_crops(seed, key, step, store, rows, self.shape, builtin))
 
-    def _views(self, column: DomainImages, step: int) -> list[View]:
-        options, shuffle_key = self._options, column.shuffle_key
-        rows = indices(options.seed, shuffle_key, step, options.batch, len(column.store))
-        return self._mine(
-            views(options.seed, shuffle_key, step, column.store, rows, self.shape, self.augmentation.built_in)
-        )
-
-    def _seeds(self, column: DomainImages, step: int) -> list[int]:
+    def _seeds(self, domain: DomainImages, step: int) -> list[int]:
         """A seed for each image of a step, for what is drawn beside its geometry."""
         options = self._options
-        return self._mine(random_bits(options.batch, options.seed, "images", column.shuffle_key, step).tolist())
+        return self._own(random_bits(options.batch, options.seed, "images", domain.shuffle_key, step).tolist())
 
     def _prefetched(self, pool: ThreadPoolExecutor, step: int) -> list[Tensor]:
         """`_on_host` of a step, which threads have prepared if it follows the step before."""
@@ -196,51 +171,40 @@ class TrainingData:
         return next(self._coming)[1].result()
 
     def _on_host(self, step: int) -> list[Tensor]:
-        """The images of a step, (N, C, H, W) a domain: as they are stored, or floats in [-1, 1] if they stay here."""
-        floats = self.device.type == "cpu" and not self.augmentation.albumentations
+        """Batches (N, C, H, W) of the drawn domains: as they are stored, or floats in [-1, 1] if they stay here."""
         pixels = []
-        for column in self._drawn:
-            cut = cut_to_floats if floats and column.stored.bit_depth == 8 else cut_out
-            seen = self._views(column, step)
-            pixels.append(cut(column.store, seen, self.shape, nearest=column.stored.kind == "labels"))
+        for domain in self._drawn.values():
+            nearest = domain.spec.kind == "labels"
+            value_range = domain.spec.value_range if self._floats_on_host else None
+            crops = self._crops(domain, step)
+            pixels.append(crop_batch(domain.store, crops, self.shape, nearest=nearest, value_range=value_range))
         if self.augmentation.albumentations:
-            pixels = self._augmented_on_host(self.augmentation.albumentations, pixels, step)
+            pixels = [each.cpu() for each in pixels]
+            self._augment_on_host(self.augmentation.albumentations, pixels, step)
         if self.device.type == "cuda":
             pixels = [each if each.is_cuda else each.pin_memory() for each in pixels]
         return pixels
 
-    def _as_float(self, pixels: Tensor, column: DomainImages) -> Tensor:
-        """Float32 in [-1, 1] of what `_on_host` gives."""
-        stays = pixels.dtype == torch.float32 and column.stored.bit_depth == 8
-        return pixels if stays else as_float(_as_unsigned(pixels), column.stored.value_range)
+    def _augment_on_host(self, pipeline: AlbumentationsPipeline, pixels: list[Tensor], step: int) -> None:
+        """Augment batches in place, image by image."""
+        domains = list(self._drawn.values())
+        for group in self._groups:
+            kinds = [domains[i].spec.kind for i in group]
+            ranges = [domains[i].spec.value_range for i in group]
+            for row, seed in enumerate(self._seeds(domains[group[0]], step)):
+                images = [pixels[i][row] for i in group]
+                for image, new in zip(images, pipeline(images, kinds, seed, ranges), strict=True):
+                    image.copy_(new)
 
-    def _groups(self) -> Iterator[list[int]]:
-        """The drawn columns that correspond, together."""
-        streams = [column.shuffle_key for column in self._drawn]
-        for shuffle_key in dict.fromkeys(streams):
-            yield [i for i, each in enumerate(streams) if each == shuffle_key]
-
-    def _augmented_on_host(self, pipeline: AlbumentationsPipeline, pixels: list[Tensor], step: int) -> list[Tensor]:
-        pixels = [each.cpu() for each in pixels]
-        for group in self._groups():
-            kinds = [self._drawn[i].stored.kind for i in group]
-            ranges = [self._drawn[i].stored.value_range for i in group]
-            for row, seed in enumerate(self._seeds(self._drawn[group[0]], step)):
-                images = [_as_unsigned(pixels[i][row]) for i in group]
-                for i, image in zip(group, pipeline(images, kinds, seed, ranges), strict=True):
-                    _as_unsigned(pixels[i][row]).copy_(image)
-        return pixels
-
-    def _augmented(self, pipeline: KorniaPipeline, images: list[Tensor], step: int) -> list[Tensor]:
-        done = list(images)
-        for group in self._groups():
-            column = self._drawn[group[0]]
-            kinds = [self._drawn[i].stored.kind for i in group]
-            (seed,) = random_bits(1, self._options.seed, "augment", column.shuffle_key, step, self._rank).tolist()
-            augmented = pipeline([images[i] for i in group], kinds, seed)
-            for i, batch in zip(group, augmented, strict=True):
-                done[i] = batch
-        return done
+    def _augmented_on_device(self, pipeline: KorniaPipeline, images: list[Tensor], step: int) -> list[Tensor]:
+        domains, augmented = list(self._drawn.values()), list(images)
+        for group in self._groups:
+            kinds, key = [domains[i].spec.kind for i in group], domains[group[0]].shuffle_key
+            (seed,) = random_bits(1, self._options.seed, "augment", key, step, self._rank).tolist()
+            results = pipeline([images[i] for i in group], kinds, seed)
+            for i, batch in zip(group, results, strict=True):
+                augmented[i] = batch
+        return augmented
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         """A tensor on the device; from pinned memory the copy runs beside the computation before it."""
@@ -266,45 +230,40 @@ class TrainingData:
         labels: list[int] = []
         for entries in self._held_out_rows(n):
             try:
-                rows.append([self._held_out_image(*pair) for pair in zip(self._columns, entries, strict=True)])
+                rows.append([self._held_out_image(*pair) for pair in zip(self._domains, entries, strict=True)])
             except DataError as error:
                 reasons.append(str(error))
                 continue
-            labels.append(self._columns[0].domain.label(entries[0]))
+            labels.append(self._domains[0].files.label(entries[0]))
             if len(rows) == n:
                 break
         if not rows:
             raise DataError(f"None of the held-out images can be read: {first_few(reasons, '; ')}.")
         tensors = [self._to_device(torch.stack(images)) for images in zip(*rows, strict=True)]
-        if isinstance(self._needs, Labelled):
+        if isinstance(self._batch_spec, Labelled):
             tensors.append(self._to_device(torch.tensor(labels)))
-        return self._needs.batch_type(*tensors)
+        return self._batch_spec.batch_type(*tensors)
 
     def _held_out_rows(self, n: int) -> Iterator[tuple[Entry, ...]]:
         """The held-out files, one a domain: first n evenly spread ones, then the others, to replace unreadable ones."""
-        files = [column.domain.held_out or column.entries for column in self._columns]
+        files = [domain.files.held_out or domain.files.train for domain in self._domains]
         count = min(map(len, files))
         first = [i * count // n for i in range(n)] if n < count else list(range(count))
         for i in [*first, *sorted(set(range(count)) - set(first))]:
             yield tuple(entries[i * len(entries) // count] for entries in files)
 
-    def _held_out_image(self, column: DomainImages, entry: Entry) -> Tensor:
+    def _held_out_image(self, domain: DomainImages, entry: Entry) -> Tensor:
         """One image as the model sees its domain, (C, H, W) float32 in [-1, 1]; what is drawn depends on its name."""
-        options, made = self._options, column.synthesis is not None and not column.domain.real_held_out
-        as_input = InputReader(column.spec, column.stored if made else None, options.seed)
-        image = read_image(entry, column.domain.part)
+        options, real = self._options, domain.files.real_held_out
+        as_input = InputReader(domain.spec, None if real else domain.source, options.seed)
+        image = read_image(entry, domain.files.part)
         if options.preprocess == "none":
             return as_input(image, entry, self.shape)
         shape = stored_shape((image.shape[1], image.shape[2]), options, options.size)
-        return centre(as_input(image, entry, shape), self.shape)
+        return centre_crop(as_input(image, entry, shape), self.shape)
 
 
 def fingerprint(entries: Sequence[Entry]) -> dict[str, Any]:
     """The number of images, and a hash over their names and sizes."""
     listing = json.dumps(sorted((entry.name, entry.size) for entry in entries)).encode()
     return {"images": len(entries), "sha256": hashlib.sha256(listing).hexdigest()}
-
-
-def _as_unsigned(pixels: Tensor) -> Tensor:
-    """16 bits under their own name."""
-    return pixels.view(torch.uint16) if pixels.dtype == torch.int16 else pixels

@@ -14,7 +14,7 @@ from translate.data.check.detection import DetectedData
 from translate.data.domains import Part
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
-from translate.data.images import cut
+from translate.data.images import crop_part
 from translate.data.layout.detection import DomainFiles
 from translate.errors import DataError
 from translate.threads import in_parallel
@@ -83,7 +83,7 @@ def scan(data: DetectedData, advance: Callable[[], object] = lambda: None) -> Sc
     def read(entry: Entry) -> dict[Part, ImageStats] | str:
         try:
             image = read_image(entry)
-            return {part: _measure(cut(image, part), data.relative(entry.origin)) for part in parts}
+            return {part: _measure(crop_part(image, part), data.relative(entry.origin)) for part in parts}
         except DataError as error:
             return str(error).removeprefix(f"{entry.origin}: ")
         finally:

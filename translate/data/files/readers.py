@@ -23,7 +23,7 @@ from torch import Tensor
 from translate.data.domains import Part
 from translate.data.files.decoders import decode_ordinary, fits_header, open_ordinary
 from translate.data.files.sources import Entry
-from translate.data.images import cut
+from translate.data.images import crop_part
 from translate.errors import DataError
 from translate.plugins import registry
 from translate.plugins.types import Header, Reader
@@ -51,7 +51,7 @@ def read_header(entry: Entry) -> Header:
 
 def read_image(entry: Entry, part: Part = None) -> Tensor:
     """The pixels of an image file, or of one half of it, as `decode` gives them. Raises DataError as `decode` does."""
-    return cut(decode(entry.read(), entry.origin), part)
+    return crop_part(decode(entry.read(), entry.origin), part)
 
 
 def decode(data: bytes, name: str) -> Tensor:
