@@ -48,7 +48,7 @@ def demo(
 ) -> None:
     """Train a model that puts serifs on letters, and show it on letters it has never seen.
 
-    BatchSpec no images: the letters are rendered from fonts that are installed anyway.
+    Needs no images: the letters are rendered from fonts that are installed anyway.
     """
     from translate.applying.folder import apply
     from translate.data.catalogue.datasets import prepared
