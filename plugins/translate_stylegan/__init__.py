@@ -20,7 +20,7 @@ from torch import Tensor
 
 import translate
 from translate import Adam, Discriminators, Generators, LossName, NetworkSpec, Penalty, losses, networks
-from translate_networks.stylegan2 import Mapping, Synthesis
+from translate_networks.stylegan2.synthesis import MappingNetwork, SynthesisNetwork
 
 BATCH = 32
 
@@ -75,8 +75,8 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
     def __init__(self, config: StyleGAN2Config, spec: translate.Spec) -> None:
         super().__init__(config, spec)
         images, classes = spec.images, len(spec.images.classes)
-        self.mapping = Mapping(config.latents, config.style_width, classes=classes, layers=config.mapping_layers)
-        self.synthesis = Synthesis(config.style_width, images.channels, size=images.size, width=config.width)
+        self.mapping = MappingNetwork(config.latents, config.style_width, classes=classes, layers=config.mapping_layers)
+        self.synthesis = SynthesisNetwork(config.style_width, images.channels, size=images.size, width=config.width)
         self.discriminator = networks.discriminator(config.discriminator, images, scores=max(classes, 1))
         self.adversarial = losses.adversarial(config.adversarial)
         self.gamma = 0.0002 * images.size**2 / BATCH if config.gamma is None else config.gamma
