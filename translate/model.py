@@ -134,7 +134,9 @@ def discriminator_networks(model: Model[Any]) -> list[nn.Module]:
     return [network for player in model.players() if isinstance(player, Discriminators) for network in player.networks]
 
 
-def with_current_names(tensors: Mapping[str, Tensor], model: Model[Any], prefix: str = "") -> dict[str, Tensor]:
+def with_current_names(
+    tensors: Mapping[str, Tensor], model: Model[Any] | type[Model[Any]], prefix: str = ""
+) -> dict[str, Tensor]:
     """The tensors of a checkpoint or model file, with `model.renamed` applied to the attributes in their names.
 
     prefix: regular expression for what precedes the attribute.

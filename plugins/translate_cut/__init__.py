@@ -75,8 +75,8 @@ class CUT(translate.Model[CUTConfig]):
         if spec.a.channels != spec.b.channels:
             raise UsageError(
                 f"{self.name} has one encoder for sources and translations, so both domains need the same number of "
-                f"channels; there are {spec.a.channels} and {spec.b.channels}. Convert the images of one, or take another "
-                "model."
+                f"channels; there are {spec.a.channels} and {spec.b.channels}. Convert the images of one, or take "
+                "another model."
             )
         self.generator = networks.generator(config.generator, spec.a, spec.b)
         self.discriminator = networks.discriminator(config.discriminator, spec.b)

@@ -84,7 +84,7 @@ class SynthesisNetwork(nn.Module):
         self.layers = len(self.convolutions) + 1
 
     def forward(self, styles: Tensor) -> Tensor:
-        """styles: (N, layers, style_width). The images are (N, out_channels, size, size), about [-1, 1] once trained."""
+        """styles: (N, layers, style_width). Returns (N, out_channels, size, size), about [-1, 1] once trained."""
         style = styles.unbind(1)
         features = self.convolutions[0](self.constant.expand(len(styles), -1, -1, -1), style[0])
         # The sum over resolutions is in the styles' precision, not in bf16.
