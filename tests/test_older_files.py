@@ -65,7 +65,7 @@ def test_an_old_run_resumes_as_it_went_on_then(name, old_run):
     before = with_names_of_today(name, expected.model | expected.training)
     now = found.model | found.training
     assert before.keys() == now.keys()
-    # Bit for bit on one processor. On others Adam may turn a gradient that is only rounding into steps of its full rate.
+    # Bit for bit on one processor. On others Adam may turn a gradient that is only rounding into steps of its rate.
     rate = registry.model(name).Config().learning_rate
     for key, tensor in before.items():
         assert torch.allclose(now[key], tensor, rtol=1e-3, atol=max(1e-3, 4 * rate)), key

@@ -29,8 +29,8 @@ ROLES: dict[Role, str] = {
     "features": "feature network",
 }
 """The roles of networks, and what a network of each is called."""
-GIVEN = ("in_channels", "out_channels", "size")
-"""The arguments of a network's factory that the core gives; all others are the user's options."""
+CORE_ARGUMENTS = ("in_channels", "out_channels", "size")
+"""The arguments that the core passes to a network's factory; all others are the user's options."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Network:
     @property
     def options(self) -> dict[str, inspect.Parameter]:
         """The options that a user may set."""
-        return {name: p for name, p in inspect.signature(self.factory).parameters.items() if name not in GIVEN}
+        return {name: p for name, p in inspect.signature(self.factory).parameters.items() if name not in CORE_ARGUMENTS}
 
     def build(self, options: dict[str, Any], **given: int) -> nn.Module:
-        """The module. given: in_channels, out_channels and size, as far as the role has them. Raises UsageError."""
+        """The module. given: the core arguments of the network's role. Raises UsageError."""
         for option in options:
             if option not in self.options:
                 raise UsageError(
@@ -75,14 +75,14 @@ ScoreFunction = Callable[["Tensor"], "Tensor"]
 class AdversarialLoss:
     """What a discriminator and a generator minimise against each other.
 
-    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises: the sum of both halves. Models
-    of papers that halve it, to slow the discriminator down, do so themselves.
-    generator: (fake scores) -> scalar that the generator minimises; of a relativistic loss (real scores, fake scores).
+    discriminator: (real scores, fake scores) -> scalar that the discriminator minimises, the sum of the terms of real
+    and fake. Models of papers that halve it, to slow the discriminator down, do so themselves.
+    generator: (fake scores) -> scalar that the generator minimises; (real scores, fake scores) -> if relativistic.
     about: one line for `translate models --networks`, with the paper.
     relativistic: the generator's loss needs the scores of real images, too.
-    boundary: the score between real and fake, about which `real_sign` is taken.
-    penalty: (score function, real images, fake images) -> scalar that the discriminator minimises besides, weighted by
-    penalty_weight; None if the loss needs none.
+    boundary: the score halfway between real and fake; `real_sign` is relative to it.
+    penalty: (score function, real images, fake images) -> scalar that is added to the discriminator's loss, times
+    penalty_weight; None if the loss has no penalty.
     """
 
     name: str
@@ -95,21 +95,21 @@ class AdversarialLoss:
     penalty_weight: float = 0.0
 
     def generator_loss(self, score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
-        """What the generator minimises, of real and fake images. Real ones are scored only by a relativistic loss."""
+        """The generator's loss on real and fake images (N, C, H, W). Only a relativistic loss scores the real ones."""
         if self.relativistic:
             return self.generator(score(real), score(fake))
         return self.generator(score(fake))
 
     def real_sign(self, real: Tensor) -> Tensor:
-        """The mean sign of real scores: 1 when all are found real, 0 by chance. A stat, by which ADA adapts."""
+        """The mean sign of real scores, a stat to which ADA adapts: 1 if all score as real, 0 by chance."""
         return (real.detach() - self.boundary).sign().mean()
 
     def penalties(self, loss: Loss) -> list[Penalty]:
-        """The penalties of a discriminator's player: `loss`, which calls `penalty_loss`, if this loss has a penalty."""
+        """[Penalty(loss)] if this loss has a penalty, else []. `loss` is the model's method that calls `penalty_loss`."""
         return [Penalty(loss)] if self.penalty is not None and self.penalty_weight else []
 
     def penalty_loss(self, score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
-        """The weighted penalty of the discriminator, of real and fake images."""
+        """The weighted penalty of the discriminator on real and fake images (N, C, H, W)."""
         if self.penalty is None:
             raise ValueError(f"the loss {self.name!r} has no penalty; list `penalties(...)` in the player")
         return self.penalty_weight * self.penalty(score, real, fake)
