@@ -105,7 +105,7 @@ class AdversarialLoss:
         return (real.detach() - self.boundary).sign().mean()
 
     def penalties(self, loss: Loss) -> list[Penalty]:
-        """[Penalty(loss)] if this loss has a penalty, else []. `loss` is the model's method that calls `penalty_loss`."""
+        """[Penalty(loss)] if this loss has a penalty, else []. `loss` is a method that calls `penalty_loss`."""
         return [Penalty(loss)] if self.penalty is not None and self.penalty_weight else []
 
     def penalty_loss(self, score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
