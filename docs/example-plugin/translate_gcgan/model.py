@@ -2,7 +2,7 @@
 
 Fu, Gong, Wang, Batmanghelich, Zhang, Tao: Geometry-Consistent Generative Adversarial Networks for One-Sided
 Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05852; with the quarter turn, one of the paper's two transformations,
-and the weights of the authors' code.
+and the loss weights of the authors' code.
 Deviation: a small context aggregation network is the default generator.
 """
 
