@@ -181,7 +181,8 @@ def encode(generator: nn.Module, images: Tensor) -> list[Tensor]:
 
 def embed(head: nn.Module, features: Tensor, positions: Tensor) -> Tensor:
     """Map the patches at these positions of features (N, C, H, W) to unit vectors (N, positions, EMBEDDING)."""
-    # The gradient of this gather is laid out by channels; as rows of features, torch's batch norm could misread it.
+    # The gradient of this gather is contiguous. If patches were gathered as rows of features, torch's batch norm could
+    # misread the gradient.
     patches = features.flatten(2).index_select(2, positions).transpose(1, 2)  # (N, positions, C)
     return F.normalize(head(patches), dim=2)
 

