@@ -34,7 +34,7 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
     scales = None if images.dtype == torch.float32 else _ones(images)
     if images.device.type != "cpu":
         return F.instance_norm(images, weight=scales, eps=eps)
-    if images.is_contiguous():  # flattened: with rows, torch misreads the channels_last gradient of a single image
+    if images.is_contiguous():  # flattened, because torch misreads a channels_last gradient of one image
         return F.instance_norm(images.flatten(2), weight=scales, eps=eps).view_as(images)
     # For a single image batch norm equals instance norm, and its kernel reads channels_last without a copy. But it sums
     # naively: subtracting one of the pixels first, which changes neither result nor gradient, keeps float32 exact.
