@@ -118,7 +118,7 @@ class Model(nn.Module, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} has no style space")
 
     def synthesize(self, styles: Tensor) -> Tensor:
-        """Map styles (N, layers, width) to images (N, C, size, size) in [-1, 1]. For models with a style space."""
+        """Map styles (N, layers, width) to images (N, C, size, size). For models with a style space."""
         raise NotImplementedError(f"{type(self).__name__} has no style space")
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
