@@ -1,8 +1,8 @@
 """Writes the metrics and sample grids of every run to RUN/tensorboard, for `tensorboard --logdir runs`.
 
-It does so wherever the package `tensorboard` is installed (`pip install "translate-img2img[tensorboard]"`), and nothing
-elsewhere; a run is the same with and without it. To have `tensorboard` installed and not this folder, limit the plugins
-with TRANSLATE_PLUGINS.
+It does nothing unless the package `tensorboard` is installed (`pip install "translate-img2img[tensorboard]"`). A run is
+the same with and without it. To keep `tensorboard` installed and not write this folder, limit the plugins with
+TRANSLATE_PLUGINS.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import translate
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_writers: dict[Path, SummaryWriter] = {}  # of the runs under way
+_writers: dict[Path, SummaryWriter] = {}  # by folder of a run in progress
 
 
 @translate.hookimpl
@@ -27,7 +27,7 @@ def run_started(run: Path) -> None:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    # what an earlier session wrote beyond the checkpoint that this one goes on from is dropped
+    # drops events after the checkpoint from which the run resumes
     _writers[run] = SummaryWriter(str(run / "tensorboard"), purge_step=_last_step(run) + 1)
 
 
@@ -61,7 +61,7 @@ def run_ended(run: Path) -> None:
 
 
 def _last_step(run: Path) -> int:
-    """The step that a resumed run goes on from: that of its last line of metrics; 0 for a new run."""
+    """The step from which a run resumes, which is that of its last line of metrics; 0 for a new run."""
     metrics = run / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.exists() else []
     return int(json.loads(lines[-1])["step"]) if lines else 0

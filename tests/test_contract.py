@@ -1,7 +1,8 @@
-"""Papers against the contract: networks on vectors of 48 in the place of images, played by the engine as they are.
+"""Papers in terms of the contract, with networks on vectors of 48 in place of images, trained by the engine.
 
-They measure whether the contract says everything: a plugin's author would add typed options, registered networks, names
-of the field and docstrings, and nothing else. Stages, `unless` and `Domains` come with the first model that needs them.
+They measure whether the contract can express every paper. The author of a plugin would only add typed options,
+registered networks, the field's names and docstrings. Stages, `unless` and `Domains` come with the first model that
+needs them.
 """
 
 from typing import NamedTuple
@@ -156,20 +157,20 @@ class Unrolled(Model[ModelConfig]):
     def forward(self, batch):
         return Fake(self.g(latents(batch)))
 
-    def cross_entropy(self, judge, batch, outputs):
-        return softplus(-judge(batch.images)).mean() + softplus(judge(outputs.fake)).mean()
+    def cross_entropy(self, score, batch, outputs):
+        return softplus(-score(batch.images)).mean() + softplus(score(outputs.fake)).mean()
 
     def generator_loss(self, batch, outputs):
         weights = {name: p.detach().requires_grad_() for name, p in self.d.named_parameters()}
 
-        def judge(images):
+        def unrolled_score(images):
             return torch.func.functional_call(self.d, weights, images)
 
         for _ in range(5):
-            loss = self.cross_entropy(judge, batch, outputs)
+            loss = self.cross_entropy(unrolled_score, batch, outputs)
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
             weights = {name: p - 1e-2 * g for (name, p), g in zip(weights.items(), gradients, strict=True)}
-        return {"g": softplus(-judge(outputs.fake)).mean()}
+        return {"g": softplus(-unrolled_score(outputs.fake)).mean()}
 
     def discriminator_loss(self, batch, outputs):
         return {"d": self.cross_entropy(self.d, batch, outputs)}
@@ -236,37 +237,37 @@ class TwoWays(Model[ModelConfig]):
             [self.g, self.mapping, self.style], [self.g_latent, Move(self.g_reference, networks=[self.g])], adam
         )
 
-    def paint(self, batch, style):
+    def generate(self, batch, style):
         return self.g(torch.cat([batch.images, style], 1))
 
-    def judge(self, batch, style):
-        fake = self.paint(batch, style).detach()
+    def discriminator_terms(self, batch, style):
+        fake = self.generate(batch, style).detach()
         return {"d": softplus(-self.d(batch.images)).mean() + softplus(self.d(fake)).mean()}
 
-    def fool(self, batch, style):
-        fake = self.paint(batch, style)
+    def generator_terms(self, batch, style):
+        fake = self.generate(batch, style)
         return {
             "adversarial": softplus(-self.d(fake)).mean(),
             "style": F.l1_loss(self.style(fake), style),
-            "diversity": -(1 - self.progress) * F.l1_loss(fake, self.paint(batch, style.flip(0)).detach()),
+            "diversity": -(1 - self.progress) * F.l1_loss(fake, self.generate(batch, style.flip(0)).detach()),
         }
 
     def d_latent(self, batch):
-        return self.judge(batch, self.mapping(latents(batch)))
+        return self.discriminator_terms(batch, self.mapping(latents(batch)))
 
     def d_reference(self, batch):
-        return self.judge(batch, self.style(batch.images.flip(0)))
+        return self.discriminator_terms(batch, self.style(batch.images.flip(0)))
 
     def g_latent(self, batch):
-        return self.fool(batch, self.mapping(latents(batch)))
+        return self.generator_terms(batch, self.mapping(latents(batch)))
 
     def g_reference(self, batch):
-        return self.fool(batch, self.style(batch.images.flip(0)))
+        return self.generator_terms(batch, self.style(batch.images.flip(0)))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", [CUT, StyleGAN2, WGANGP, Unrolled, VAE, Flow, TwoWays], ids=lambda kind: kind.__name__)
-def test_a_paper_says_what_it_has_to_and_every_network_of_it_moves(kind, precision):
+def test_every_network_of_a_paper_is_trained(kind, precision):
     torch.manual_seed(0)
     model = kind(ModelConfig(), Spec({}))
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}

@@ -12,7 +12,7 @@ from translate.plugins import registry
 REAL, FAKE = torch.randn(2, 6, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def judge(patches=False):
+def small_discriminator(patches=False):
     """A small smooth discriminator of (N, 2, 5, 5) in float64: one score an image, or a map."""
     torch.manual_seed(0)
     last = [] if patches else [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
@@ -56,7 +56,7 @@ def test_a_loss_is_its_papers_formula(name):
     for_discriminator, for_generator = FORMULAS[name]
     torch.testing.assert_close(loss.discriminator(REAL, FAKE), for_discriminator)
     torch.testing.assert_close(loss.generator_loss(show, REAL, FAKE), for_generator)
-    assert len(shown) == 1 + loss.relativistic  # real images are judged only where they have a say
+    assert len(shown) == 1 + loss.relativistic  # only a relativistic loss scores real images
 
 
 def test_every_built_in_loss_has_a_formula_here():
@@ -65,14 +65,14 @@ def test_every_built_in_loss_has_a_formula_here():
 
 @pytest.mark.parametrize("patches", [False, True])
 def test_r1_is_the_mean_squared_gradient_of_each_image(patches):
-    network, real = judge(patches), images()
+    network, real = small_discriminator(patches), images()
     direct = torch.stack([gradient_of(network, image).square().sum() for image in real]).mean()
     torch.testing.assert_close(losses.r1(network, real), direct, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("patches", [False, True])
 def test_the_gradient_penalty_is_two_sided_per_image_and_between_pairs(patches):
-    network, real, fake = judge(patches), images(), images(3).flip(0)
+    network, real, fake = small_discriminator(patches), images(), images(3).flip(0)
     torch.manual_seed(1)
     shares = torch.rand(3, 1, 1, 1)
     between = fake + shares * (real - fake)
@@ -84,7 +84,7 @@ def test_the_gradient_penalty_is_two_sided_per_image_and_between_pairs(patches):
 
 
 def test_a_penalty_can_be_minimised():
-    network, real, fake = judge(), images(), images(4)[:3]
+    network, real, fake = small_discriminator(), images(), images(4)[:3]
     for name in ("wgan", "relativistic"):
         losses.adversarial(name).penalty_loss(network, real, fake).backward()
         assert all(p.grad is not None for p in network.parameters() if p.dim() > 1)
@@ -92,7 +92,7 @@ def test_a_penalty_can_be_minimised():
 
 
 def test_relativistic_has_r1_and_r2_at_half_weight():
-    network, real, fake = judge(), images(), images(4)[:3]
+    network, real, fake = small_discriminator(), images(), images(4)[:3]
     found = losses.adversarial("relativistic(penalty=3)").penalty_loss(network, real, fake)
     torch.testing.assert_close(found, 1.5 * (losses.r1(network, real) + losses.r1(network, fake)))
 

@@ -1,8 +1,8 @@
 """Adversarial losses and penalties as pure functions of a discriminator's raw scores (no sigmoid), each with its paper.
 
-Scores are float32 tensors of any shape with the images as first axis; every loss is a mean over all of them, and every
-penalty a mean over images, so that micro-batches and ranks average exactly. `register_losses` offers further losses by
-name; a user may name one with the weight of its penalty, as in `--adversarial "wgan(penalty=5)"`.
+Scores are float32 tensors of any shape with the images as first axis. Every loss is a mean over all scores, and every
+penalty a mean over images, so that averages over micro-batches and ranks are exact. Plugins offer further losses by
+name with `register_losses`. A user may set the weight of a loss's penalty, as in `--adversarial "wgan(penalty=5)"`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from translate.plugins.types import AdversarialLoss, ScoreFunction
 
 
 def input_gradients(score: ScoreFunction, images: Tensor) -> Tensor:
-    """For each image the gradient of its mean score by its pixels: (N, C·H·W) float32, differentiable.
+    """The gradient of each image's score with respect to its pixels: (N, C·H·W) float32, differentiable.
 
-    A discriminator of patches has one score a patch; their mean stands for the image's.
+    images: (N, C, H, W). With several scores for an image, as of patches, their mean is differentiated.
     """
     images = images.detach().requires_grad_()
-    found = score(images).flatten(1).mean(1)
-    (gradient,) = torch.autograd.grad(found.sum(), images, create_graph=True)
+    scores = score(images).flatten(1).mean(1)  # (N,)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     return gradient.flatten(1)
 
 
@@ -38,7 +38,7 @@ def r1(score: ScoreFunction, images: Tensor) -> Tensor:
 
 
 def gradient_penalty(score: ScoreFunction, real: Tensor, fake: Tensor) -> Tensor:
-    """E (‖∇D(x)‖ − 1)² at points x between pairs: Gulrajani et al., NIPS 2017, arXiv:1704.00028, eq. 3 without λ."""
+    """E (‖∇D(x)‖ − 1)² at x between real and fake: Gulrajani et al., NIPS 2017, arXiv:1704.00028, eq. 3 (no λ)."""
     shares = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     norms: Tensor = input_gradients(score, fake + shares * (real - fake)).norm(dim=1)
     return (norms - 1).square().mean()
@@ -55,12 +55,12 @@ def bce_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def bce_generator(fake: Tensor) -> Tensor:
-    """−E log σ(D(G(z))): the non-saturating form of section 3 there."""
+    """−E log σ(D(G(z))): the non-saturating form in section 3 of Goodfellow et al."""
     return softplus(-fake).mean()
 
 
 def minimax_generator(fake: Tensor) -> Tensor:
-    """E log(1 − σ(D(G(z)))): the generator's half of eq. 1 there; it saturates while the discriminator wins."""
+    """E log(1 − σ(D(G(z)))): G's part of eq. 1 of Goodfellow et al.; saturates if the discriminator wins."""
     return -softplus(fake).mean()
 
 
@@ -70,7 +70,7 @@ def lsgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def lsgan_generator(fake: Tensor) -> Tensor:
-    """E (D(G(z)) − 1)²: eq. 9 there, likewise without the ½."""
+    """E (D(G(z)) − 1)²: eq. 9 of Mao et al. without its ½."""
     return (fake - 1).square().mean()
 
 
@@ -85,7 +85,7 @@ def wgan_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def negative_mean(fake: Tensor) -> Tensor:
-    """−E D(G(z)): the generator's side of the hinge and of the Wasserstein loss."""
+    """−E D(G(z)): the generator's part of the hinge and of the Wasserstein loss."""
     return -fake.mean()
 
 
@@ -95,7 +95,7 @@ def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
-    """The discriminator's loss with the roles exchanged."""
+    """The discriminator's loss with real and fake exchanged."""
     return relativistic_discriminator(fake, real)
 
 
@@ -125,7 +125,7 @@ BUILT_IN = (
 
 
 def adversarial(spec: str) -> AdversarialLoss:
-    """The registered adversarial loss that "hinge" or "wgan(penalty=5)" names. Raises UsageError with near matches."""
+    """The registered adversarial loss of a spec, as "hinge" or "wgan(penalty=5)". Raises UsageError."""
     name, options = parse(spec)
     loss = registry.losses()[name]
     weight = options.pop("penalty", loss.penalty_weight)

@@ -1,7 +1,11 @@
-"""What a plugin subclasses: a model states networks, players and how images are translated; the engine acts."""
+"""What a plugin subclasses: a model declares its networks, its players and how images are translated.
+
+The engine (training/, applying/) does everything else.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args
 
@@ -16,13 +20,13 @@ from translate.plugins import registry
 
 
 class ModelConfig(BaseModel):
-    """A model's own options. Each field becomes a flag: its type gives choices, its Field ranges and the help text."""
+    """A model's own options. Each field becomes a flag: its type gives the choices, its Field range and help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @classmethod
     def upgrade(cls, values: dict[str, Any], version: str) -> dict[str, Any]:
-        """Turn the values that an older version of the plugin wrote into today's; override when a field changes."""
+        """Convert the values that an older `version` of the plugin wrote; override this when a field changes."""
         return values
 
 
@@ -30,33 +34,43 @@ C = TypeVar("C", bound=ModelConfig)
 
 
 class Model(nn.Module, Generic[C]):
-    """A game between networks, described.
+    """Networks, the losses that train them, and how the trained networks make images.
 
-    A subclass `class MyModel(Model[MyConfig])` sets the class attributes, builds its networks in `__init__`
-    (complete: no parameter appears later), and writes `players`, the losses that they name, and `translate`; `forward`
-    too, where losses share outputs. A model that makes images of nothing has, in place of `translate`, `latents` and
-    `sample`, or `latents`, `styles` and `synthesize`. Losses and forward are pure tensor code: no backward, step,
-    `.item()`, `.to`, autocast, file or host synchronisation. State that must survive a restart is a buffer.
+    A subclass `class MyModel(Model[MyConfig])` sets the class attributes and builds its networks in `__init__`; no
+    parameter may appear later. It defines `players`, the losses that the players name, and `translate`. It defines
+    `forward` if its losses share outputs. A noise-to-image model defines, in place of `translate`, `latents` and
+    `sample`, or `latents`, `styles` and `synthesize`.
+
+    `forward` and losses are pure tensor code: no backward, optimizer step, `.item()`, `.to`, autocast, file access or
+    host synchronisation. State that must survive a restart is a buffer.
     """
 
     name: ClassVar[str]
-    """The model's name on the command line and its entry point's."""
+    """The name on the command line; the entry point has the same name."""
     data: ClassVar[BatchSpec]
-    """What its batches are made of."""
+    """What a batch holds, as `Unpaired("a", "b")`."""
     preset: ClassVar[Mapping[str, Any]] = {}
-    """Engine options (fields of FitConfig) whose defaults are others for this model, as {"batch": 64}."""
+    """Other defaults for engine options (fields of FitConfig), as {"batch": 64}."""
     routes: ClassVar[Sequence[tuple[str, str]]] = (("a", "b"),)
     """The translations that the model can do, each as (source domain, target domain); the first is the default."""
     averaged: ClassVar[tuple[str, ...]] = ()
-    """Attributes (networks) that also keep an exponential moving average, which inference uses."""
+    """Names of the attributes (networks) that also keep an exponential moving average, which inference uses."""
     average_half_life: ClassVar[int] = 10_000
-    """Half-life of that average in images; until 20 half-lives are seen, a twentieth of the images seen."""
+    """Half-life of that average in images. While fewer than 20 half-lives are seen, it is 1/20 of the images seen."""
     fresh_outputs: ClassVar[bool] = False
-    """A new `forward` for every move (noise to image) instead of one shared by the moves of a step."""
+    """True: every move gets a `forward` of its own (noise to image). False: the moves of a step share one."""
     couples_batch: ClassVar[bool] = False
-    """An image's result depends on random numbers or on who shares its batch (batch norm): translated one by one."""
+    """True if an image's result depends on random numbers or on the other images of its batch (batch norm).
+
+    The model then translates images one by one.
+    """
     inference_mode: ClassVar[Literal["eval", "train"]] = "eval"
-    """Mode of the networks when translating."""
+    """Mode of the networks when they translate or sample."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Attributes (networks, buffers) that had another name in an older version of the plugin, as {"old": "new"}.
+
+    The engine reads checkpoints and model files with the old names. An old name is never used again.
+    """
     Config: ClassVar[type[ModelConfig]] = ModelConfig
 
     progress: Tensor
@@ -64,13 +78,13 @@ class Model(nn.Module, Generic[C]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in cls.__dict__.get("__orig_bases__", ()):  # of this class alone: a subclass may set Config itself
+        for base in cls.__dict__.get("__orig_bases__", ()):  # not inherited ones: a subclass may set Config itself
             for argument in get_args(base):
                 if isinstance(argument, type) and issubclass(argument, ModelConfig):
                     cls.Config = argument
 
     def __init__(self, config: C, spec: Spec) -> None:
-        """config: the model's own options. spec: the domains, as `spec.a`, with channels and size."""
+        """config: the model's own options. spec: its domains by name, as `spec.a`, with channels and size."""
         super().__init__()
         self.config = config
         self.spec = spec
@@ -81,45 +95,66 @@ class Model(nn.Module, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} declares no players")
 
     def forward(self, batch: Any) -> Any:
-        """What the losses share (fakes, reconstructions, …): a NamedTuple of float32 tensors over the batch."""
+        """The outputs that losses share (fakes, reconstructions, …): a NamedTuple of tensors, batch axis first."""
         raise NotImplementedError(f"{type(self).__name__} has no forward, but one of its losses asks for outputs")
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
-        """Images of the source domain as images of `to`: (N, C, H, W) in [-1, 1], sides multiples of the stride."""
+        """Translate images of the route's source domain to the domain `to`.
+
+        images: (N, C, H, W) float32 in [-1, 1], H and W multiples of the networks' strides. The result has the same
+        range, height and width.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not translate images")
 
     def latents(self, n: int) -> Tensor:
-        """Fresh random numbers for n images, (n, …), on the model's device."""
+        """Draw latents for n images: (n, …), on the model's device."""
         raise NotImplementedError(f"{type(self).__name__} makes no images without an input")
 
     def styles(self, latents: Tensor, labels: Tensor | None = None, truncation: float = 1.0) -> Tensor:
-        """What each layer of the synthesis gets, (N, layers, width); of models with a style space only.
+        """Map latents to one style for each layer of the synthesis: (N, layers, width). For models with a style space.
 
-        labels: as in `sample`. truncation: from 0, the mean style, to 1, the latents' own.
+        labels: as in `sample`. truncation: 0 gives the mean style, 1 the latents' own, values between interpolate.
         """
         raise NotImplementedError(f"{type(self).__name__} has no style space")
 
     def synthesize(self, styles: Tensor) -> Tensor:
-        """The images (N, C, size, size) of `styles` (N, layers, width)."""
+        """Map styles (N, layers, width) to images (N, C, size, size). For models with a style space."""
         raise NotImplementedError(f"{type(self).__name__} has no style space")
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The images (N, C, size, size) in [-1, 1], of the model's first domain, that `latents` stand for.
+        """Map latents to images (N, C, size, size) in [-1, 1] of the model's first domain.
 
-        labels: (N,) int64, indices into the domain's classes; None where it has none.
+        labels: (N,) int64, indices into the domain's classes; None if the domain has no classes.
         """
         return self.synthesize(self.styles(latents, labels))
 
 
 def discriminator_networks(model: Model[Any]) -> list[nn.Module]:
-    """The networks that discriminators own: they train the others, and translating does without them."""
+    """The networks of all `Discriminators` players. Training needs them; translating and sampling do not."""
     return [network for player in model.players() if isinstance(player, Discriminators) for network in player.networks]
+
+
+def with_current_names(
+    tensors: Mapping[str, Tensor], model: Model[Any] | type[Model[Any]], prefix: str = ""
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint or model file, with `model.renamed` applied to the attributes in their names.
+
+    prefix: regular expression for what precedes the attribute.
+    """
+    if not model.renamed:
+        return dict(tensors)
+    attribute = re.compile(f"^({prefix})({'|'.join(map(re.escape, model.renamed))})(?=[.]|$)")
+    return {
+        attribute.sub(lambda match: match[1] + model.renamed[match[2]], name): tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def find_model(name: str) -> type[Model[Any]]:
     """The class of an installed model.
 
-    Raises UsageError for an unknown name, PluginError if its plugin does not load or registers no model of that name.
+    Raises UsageError for an unknown name. Raises PluginError if the plugin does not load, registers no model of that
+    name, or the class has no `data`.
     """
     kind = registry.model(name)
     if not isinstance(getattr(kind, "data", None), BatchSpec):

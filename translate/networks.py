@@ -1,22 +1,31 @@
-"""Turns "resnet(blocks=9)" into a module: the registry of networks that users may name.
+"""Builds the networks that users name, as "resnet(blocks=9)".
 
-A spec is parsed as a literal call and never evaluated as code. A plugin offers a factory through `register_networks`,
-for one of four roles:
+A spec is parsed as a literal call and never evaluated as code. A plugin offers a factory, a function that returns a
+module, through `register_networks`, in one of four roles. The core passes the factory these arguments:
 
-    def painter(in_channels: int, out_channels: int, *, blocks: int = 9)     # generator: images -> images
-    def critic(in_channels: int, *, out_channels: int = 1, layers: int = 3)  # discriminator: images -> raw scores
-    def dreamer(in_channels: int, out_channels: int, *, size: int)           # synthesis: latents -> images
-    def observer()                                                           # features: images -> vectors, for metrics
+    role            core arguments                        the network maps
+    generator       in_channels, out_channels, *, size    images (N, in_channels, H, W) to (N, out_channels, H, W)
+    discriminator   in_channels, *, out_channels, size    images (N, in_channels, H, W) to raw scores of each image,
+                                                          (N, out_channels), or patch, (N, out_channels, h, w)
+    synthesis       in_channels, out_channels, *, size    latents (N, in_channels) to images (N, out_channels, H, W)
+    features        none                                  images (N, 3, H, W) to vectors (N, D), for metrics
 
-Its keyword options are validated against their annotations. A factory is told the side of the training crops in pixels
-if it names a keyword `size`, and a discriminator's the number of scores if it names `out_channels`. What a network may
-have besides:
+`size`, the side of the training crops in pixels, is passed only if the factory has a parameter of that name, and so is
+a discriminator's `out_channels`. All other parameters are the user's options; their values are validated against the
+annotations:
 
-    stride: int              the sides of its input are multiples of it
-    smallest_batch: int      it cannot be trained on fewer images at once
-    couples_batch = True     on any submodule whose result depends on who shares the batch (batch norm is known); it
-                             takes tensors by position, (N, …), and returns one
-    encode(images)           of a generator: the features of its encoder, outermost first, as a list of (N, C, H, W)
+    def resnet(in_channels: int, out_channels: int, *, blocks: int = 9) -> nn.Module
+    def patchgan(in_channels: int, *, out_channels: int = 1, layers: int = 3) -> nn.Module
+    def dcgan(in_channels: int, out_channels: int, *, size: int, width: int = 64) -> nn.Module
+    def pixels() -> nn.Module
+
+A network may define:
+
+    stride: int              height and width of its input must be multiples of it
+    smallest_batch: int      training needs at least this many images at once
+    couples_batch = True     on any submodule whose result for one image depends on the others of the batch; batch norm
+                             needs no such mark. It takes tensors (N, …) by position and returns one
+    encode(images)           of a generator: the features of its encoder, a list of (N, C, H, W), outermost first
 """
 
 from __future__ import annotations
@@ -60,26 +69,26 @@ NetworkSpec = Annotated[str, AfterValidator(_checked)]
 
 
 def generator(spec: str, source: DomainSpec, target: DomainSpec) -> nn.Module:
-    """Build the named generator from images of `source` to images of `target`. Raises UsageError."""
+    """Build a generator that maps images of `source` to images of `target`. Raises UsageError."""
     return _build("generator", spec, in_channels=source.channels, out_channels=target.channels, size=source.size)
 
 
 def discriminator(spec: str, *domains: DomainSpec, extra_channels: int = 0, scores: int = 1) -> nn.Module:
-    """Build the named discriminator of images, or of several domains' images concatenated. Raises UsageError.
+    """Build a discriminator of images; those of several domains are concatenated by channels. Raises UsageError.
 
-    extra_channels: beside the images, as for planes that hold a label. scores: for each image or patch.
+    extra_channels: input channels besides the images, as for label planes. scores: outputs for each image or patch.
     """
     channels = sum(domain.channels for domain in domains) + extra_channels
     return _build("discriminator", spec, in_channels=channels, out_channels=scores, size=domains[0].size)
 
 
 def synthesis(spec: str, latents: int, target: DomainSpec) -> nn.Module:
-    """Build the named network from `latents` numbers to an image of `target`. Raises UsageError."""
+    """Build a generator from noise: it maps latents (N, `latents`) to images of `target`. Raises UsageError."""
     return _build("synthesis", spec, in_channels=latents, out_channels=target.channels, size=target.size)
 
 
 def features(spec: str) -> nn.Module:
-    """Build the named network of features, frozen, in eval mode. Raises UsageError."""
+    """Build a feature network, frozen and in eval mode. Raises UsageError."""
     return _build("features", spec).eval().requires_grad_(False)
 
 
@@ -89,9 +98,10 @@ def _build(role: Role, spec: str, **given: int) -> nn.Module:
 
 
 def forward_batched(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
-    """What `network` makes of each of several batches, (N, C, H, W) each, in a single call where that changes nothing.
+    """Apply `network` to several batches (N, C, H, W); one result for each.
 
-    It does change something where images of a batch are coupled (batch norm, minibatch stddev): one call each.
+    It is called once, on the concatenated batches, if the result is the same. It is called once for each batch if an
+    image's result depends on the other images of its batch (batch norm, minibatch stddev).
     """
     if _unbatched or any(
         isinstance(each, _BatchNorm) or getattr(each, "couples_batch", False) for each in network.modules()
@@ -103,7 +113,7 @@ def forward_batched(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 
 @contextmanager
 def unbatched() -> Iterator[None]:
-    """Inside, `forward_batched` makes one call for each batch, so that what it does can be measured and checked."""
+    """Inside, `forward_batched` makes one call for each batch, so that its effect can be measured and tested."""
     _unbatched.append(True)
     try:
         yield

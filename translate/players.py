@@ -1,7 +1,7 @@
-"""What a model declares about its game: who plays, what each minimises, with which optimizer and schedule.
+"""What a model declares about its training: which networks train together, on which losses, optimizer and schedule.
 
-All of it is data. The engine (training/) freezes everybody but the mover, runs backward and the optimizer, and keeps
-the pools, averages and counters.
+These are declarations only. The engine (training/) freezes all other parameters, runs backward and the optimizer, and
+keeps the pools, averages and counters.
 """
 
 from __future__ import annotations
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Terms = Mapping[str, "Tensor"]
-"""What a loss returns: named float32 scalars that are summed."""
+"""What a loss returns: named float32 scalars, whose sum is minimised."""
 
 Loss = Callable[..., "Terms | tuple[Terms, Terms]"]
-"""A bound method of the model. It takes (), (batch) or (batch, outputs), by position, and returns its terms, or
-(terms, stats). Only what it asks for is computed."""
+"""A bound method of the model. It takes (batch) or (batch, outputs), by position, and returns terms or (terms, stats).
+
+`forward` runs only for losses that take the outputs.
+"""
 
 Schedule = Callable[[float], float]
-"""Progress of the run in [0, 1] -> factor on the learning rate."""
+"""Maps the progress of the run, in [0, 1], to a factor on the learning rate."""
 
 
 @dataclass(frozen=True)
 class LinearDecay:
-    """Constant until `start` (share of the run), then linearly to 0 at its end."""
+    """A factor of 1 up to `start` (share of the run), then linearly to 0 at the end of the run."""
 
     start: float = 0.5
 
@@ -35,17 +37,17 @@ class LinearDecay:
 
 
 def constant(progress: float) -> float:
-    """The schedule of a learning rate that never changes."""
+    """The schedule of a constant learning rate."""
     return 1.0
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980; the defaults are those of Radford, Metz, Chintala, ICLR 2016,
-    arXiv:1511.06434, which most translators keep.
+    """Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980.
 
+    The defaults are those of Radford, Metz, Chintala, ICLR 2016, arXiv:1511.06434, which most translators use.
     scale: {network: factor} on the learning rate of some of the player's networks, as for a mapping network.
-    clip: upper bound on the norm of the player's whole gradient; None leaves it.
+    clip: upper bound on the norm of the player's whole gradient; None does not clip.
     """
 
     lr: float = 2e-4
@@ -57,7 +59,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Move:
-    """One loss, backward and optimizer step; `networks`: those of the player's networks that it moves (None: all)."""
+    """One loss, backward and optimizer step. networks: which of the player's networks it updates (None: all)."""
 
     loss: Loss
     networks: Sequence[nn.Module] | None = None
@@ -65,11 +67,13 @@ class Move:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A regularizer that may differentiate twice: evaluated eagerly, in float32, on (batch) or (batch, outputs).
+    """A regularizer that may differentiate twice. It runs eagerly and in float32.
 
-    every=1: summed into its player's first move. every=k: its own backward and optimizer step after each k-th turn of
-    its player, weighted by k, with the optimizer's lr and betas corrected (Karras et al., Analyzing and Improving the
-    Image Quality of StyleGAN, CVPR 2020, arXiv:1912.04958, appendix B).
+    loss: takes (batch) or (batch, outputs), as the losses of moves do.
+    every=1: the engine adds it to the loss of the player's first move. every=k: it gets its own backward and optimizer
+    step after the moves of each k-th step in which the player moves. It is then multiplied by k, and the optimizer's
+    lr and betas are corrected (lazy regularization: Karras et al., Analyzing and Improving the Image Quality of
+    StyleGAN, CVPR 2020, arXiv:1912.04958, appendix B).
     """
 
     loss: Loss
@@ -78,13 +82,14 @@ class Penalty:
 
 @dataclass(frozen=True, eq=False)
 class Player:
-    """Networks that share one optimizer and move together; use `Generators` or `Discriminators`.
+    """Networks that share one optimizer and are updated together; use `Generators` or `Discriminators`.
 
-    networks: the modules whose parameters this player owns; no module is in two players.
-    loss: one loss, or a list of losses or `Move`s, played in order.
+    networks: the modules whose parameters this player updates; no module is in two players.
+    loss: one loss, or a list of losses or `Move`s, in order.
     schedule: factor on the learning rate, by progress of the run.
-    every: the player moves on each `every`-th step only.
-    name: in logs and error messages; two players of one model need two names.
+    every: the player moves only on each `every`-th step.
+    penalties: regularizers of this player's networks.
+    name: in logs, checkpoints and error messages; the players of a model have different names.
     """
 
     networks: Sequence[nn.Module]
@@ -102,7 +107,7 @@ class Player:
         return [loss if isinstance(loss, Move) else Move(loss) for loss in losses]
 
     def parameters(self, networks: Sequence[nn.Module] | None = None) -> list[nn.Parameter]:
-        """The parameters of these networks (None: all of the player's), each once, in a stable order."""
+        """The parameters of these networks (None: all of the player's), each listed once, in a stable order."""
         unique: dict[int, nn.Parameter] = {}
         for network in self.networks if networks is None else networks:
             for parameter in network.parameters():
@@ -112,20 +117,22 @@ class Player:
 
 @dataclass(frozen=True, eq=False)
 class Generators(Player):
-    """Players that get the outputs with their graph; the first move of a step spends it, a later one has a new one."""
+    """A player whose losses get the outputs with their autograd graph.
+
+    The first generator move of a step uses the shared outputs; each later one gets a new forward.
+    """
 
     name: str = "generators"
 
 
 @dataclass(frozen=True, eq=False)
 class Discriminators(Player):
-    """A player that gets the outputs detached.
+    """A player whose losses get the outputs detached.
 
-    pool: fields of the outputs that are shown through a pool of past images (Shrivastava et al., CVPR 2017,
-    arXiv:1612.07828).
-    pool_size: images kept for each field; 0 shows the newest.
-    image_channels: those of the networks' input that hold the image under judgement, all by default. What augments the
-        input (`--discriminator-augment`) changes colours there alone, and moves all channels alike.
+    pool: fields of the outputs that go through a pool of past images (Shrivastava et al., CVPR 2017, arXiv:1612.07828).
+    pool_size: images kept for each field; 0 turns the pool off.
+    image_channels: the channels of the networks' input that hold the real or fake image; all by default.
+        `--discriminator-augment` changes colours only in these channels, and applies geometry to all channels.
     """
 
     name: str = "discriminators"

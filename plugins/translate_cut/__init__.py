@@ -1,4 +1,4 @@
-"""CUT and FastCUT: a patch of the translation shall tell which patch of the source it was made of; one way, no pairs.
+"""CUT and FastCUT: unpaired, one way. A contrastive loss matches each translated patch with its source patch.
 
 Park, Efros, Zhang, Zhu: Contrastive Learning for Unpaired Image-to-Image Translation, ECCV 2020, arXiv:2007.15651.
 As in the authors' code, and not in the paper's equations: PatchNCE is a mean over levels and positions, where eq. 3
@@ -24,7 +24,7 @@ from translate.errors import UsageError
 from translate_networks.layers import initialize
 
 TEMPERATURE = 0.07  # τ of eq. 2
-EMBEDDING = 256  # numbers that stand for a patch
+EMBEDDING = 256  # width of the vector that a patch is mapped to
 
 
 class CUTConfig(translate.ModelConfig):
@@ -49,14 +49,14 @@ class FastCUTConfig(CUTConfig):
 
 
 class Translated(NamedTuple):
-    """(N, C, H, W) in [-1, 1]; `same_b` is what the generator makes of images of b."""
+    """(N, C, H, W) in [-1, 1]. fake_b: translations. same_b: images of domain b through the generator."""
 
     fake_b: Tensor
     same_b: Tensor
 
 
 class Mirrored(NamedTuple):
-    """fake_b: (N, C, H, W) in [-1, 1], made of images of which some were mirrored; which ones: bool (N,)."""
+    """fake_b: (N, C, H, W) in [-1, 1], translations. mirrored: bool (N,), which of their sources were mirrored."""
 
     fake_b: Tensor
     mirrored: Tensor
@@ -74,8 +74,9 @@ class CUT(translate.Model[CUTConfig]):
         super().__init__(config, spec)
         if spec.a.channels != spec.b.channels:
             raise UsageError(
-                f"{self.name} encodes sources and translations alike, so both domains need as many channels; there are "
-                f"{spec.a.channels} and {spec.b.channels}. Convert the images of one, or take another model."
+                f"{self.name} has one encoder for sources and translations, so both domains need the same number of "
+                f"channels; there are {spec.a.channels} and {spec.b.channels}. Convert the images of one, or take "
+                "another model."
             )
         self.generator = networks.generator(config.generator, spec.a, spec.b)
         self.discriminator = networks.discriminator(config.discriminator, spec.b)
@@ -100,11 +101,11 @@ class CUT(translate.Model[CUTConfig]):
         return terms, {"real_sign": self.adversarial.real_sign(real)}
 
     def penalty(self, batch: translate.Pair, fakes: Translated | Mirrored) -> translate.Terms:
-        """What the adversarial loss asks of the discriminator besides, if anything; lsgan does not."""
+        """The penalty of an adversarial loss that has one; lsgan has none."""
         return {"penalty": self.adversarial.penalty_loss(self.discriminator, batch.b, fakes.fake_b)}
 
     def generator_loss(self, batch: translate.Pair, fakes: Any) -> translate.Terms:
-        """Eq. 5 with λ_X = λ_Y = λ / 2: the second loss keeps images of b as they are."""
+        """Eq. 5 with λ_X = λ_Y = λ / 2. The second contrastive loss keeps images of domain b unchanged."""
         weight = self.config.lambda_nce / 2
         return {
             "adversarial": self.adversarial.generator_loss(self.discriminator, batch.b, fakes.fake_b),
@@ -114,17 +115,17 @@ class CUT(translate.Model[CUTConfig]):
         }
 
     def patch_nce(self, queries: list[Tensor], keys: list[Tensor]) -> Tensor:
-        """Eq. 3, as a mean over images, levels and positions: is each translated patch most like its source?
+        """Eq. 3, as a mean over images, levels and positions: each translated patch should be most like its source.
 
-        queries, keys: features of translations and of their sources, (N, C_i, H_i, W_i) for each level. The same
-        positions are compared in every image, chosen anew for each level and call.
+        queries, keys: features of translations and of their sources, (N, C_i, H_i, W_i) for each level. Positions are
+        drawn for each level and call; they are the same for all images.
         """
-        found = []
+        losses_of_levels = []
         for head, query, key in zip(self.heads, queries, keys, strict=True):
             order = torch.rand(query[0, 0].numel(), device=query.device).argsort()
             positions = order[: self.config.patches]
-            found.append(info_nce(embed(head, query, positions), embed(head, key, positions).detach()))
-        return torch.stack(found).mean()
+            losses_of_levels.append(info_nce(embed(head, query, positions), embed(head, key, positions).detach()))
+        return torch.stack(losses_of_levels).mean()
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
         fake: Tensor = self.generator(images)
@@ -136,14 +137,14 @@ class FastCUT(CUT):
 
     name = "fastcut"
     Config = FastCUTConfig
-    decay = LinearDecay(start=0.75)  # 150 epochs of 200, as the authors have it
+    decay = LinearDecay(start=0.75)  # 150 of 200 epochs, as in the authors' code
 
     def forward(self, batch: translate.Pair) -> Mirrored:
         mirrored = torch.rand(len(batch.a), device=batch.a.device) < 0.5
         return Mirrored(self.generator(mirror(batch.a, mirrored)), mirrored)
 
     def generator_loss(self, batch: translate.Pair, fakes: Mirrored) -> translate.Terms:
-        """Eq. 5 with λ_Y = 0, and queries that are mirrored back: mirroring shall commute with translating."""
+        """Eq. 5 with λ_Y = 0. Queries are mirrored back: mirroring should commute with translating."""
         queries = [mirror(features, fakes.mirrored) for features in encode(self.generator, fakes.fake_b)]
         return {
             "adversarial": self.adversarial.generator_loss(self.discriminator, batch.b, fakes.fake_b),
@@ -152,7 +153,7 @@ class FastCUT(CUT):
 
 
 def projection_heads(generator: nn.Module, source: translate.DomainSpec, spec: str) -> nn.ModuleList:
-    """H of eq. 3: for each level of the generator's encoder a network with a hidden layer, (…, C_i) to (…, EMBEDDING).
+    """H of eq. 3: one network with a hidden layer for each level of the encoder, (…, C_i) to (…, EMBEDDING).
 
     spec: how the user named the generator. Raises UsageError if it has no encoder.
     """
@@ -161,7 +162,7 @@ def projection_heads(generator: nn.Module, source: translate.DomainSpec, spec: s
             f"The generator {spec!r} has no encoder whose features could be compared; take one that has, as 'resnet' "
             f"and 'unet' do."
         )
-    # On the meta device there are shapes alone: no arithmetic, no random numbers, no running statistics.
+    # The meta device computes shapes only: no arithmetic, no random numbers, no running statistics.
     images = torch.zeros(1, source.channels, source.size, source.size, device="meta")
     levels = encode(deepcopy(generator).to("meta").eval(), images)
     heads = nn.ModuleList(
@@ -179,8 +180,9 @@ def encode(generator: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def embed(head: nn.Module, features: Tensor, positions: Tensor) -> Tensor:
-    """Unit vectors (N, positions, EMBEDDING) that stand for the patches at these positions of (N, C, H, W)."""
-    # The gradient of this gather is laid out by channels; as rows of features, torch's batch norm could misread it.
+    """Map the patches at these positions of features (N, C, H, W) to unit vectors (N, positions, EMBEDDING)."""
+    # The gradient of this gather is contiguous. If patches were gathered as rows of features, torch's batch norm could
+    # misread the gradient.
     patches = features.flatten(2).index_select(2, positions).transpose(1, 2)  # (N, positions, C)
     return F.normalize(head(patches), dim=2)
 
@@ -195,7 +197,7 @@ def info_nce(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def mirror(images: Tensor, which: Tensor) -> Tensor:
-    """Images or features (N, C, H, W), those of `which`, bool (N,), mirrored left to right."""
+    """Flip images or features (N, C, H, W) left to right where `which`, bool (N,), is true."""
     return torch.where(which[:, None, None, None], images.flip(3), images)
 
 

@@ -1,4 +1,4 @@
-"""CycleGAN: two generators that undo each other, so that no pairs are needed.
+"""CycleGAN: two generators that are each other's inverse, so that training needs no pairs.
 
 Zhu, Park, Isola, Efros: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV 2017,
 arXiv:1703.10593. Deviations: the learning rate decays with every step rather than every epoch; an average of the
@@ -32,7 +32,7 @@ class CycleGANConfig(translate.ModelConfig):
 
 
 class Fakes(NamedTuple):
-    """(N, C, H, W) in [-1, 1]; `same_x` is what the generator towards domain x makes of images of x."""
+    """(N, C, H, W) in [-1, 1]. fake_x: translations into domain x. same_x: images of x through the generator to x."""
 
     fake_a: Tensor
     fake_b: Tensor
@@ -47,23 +47,24 @@ class CycleGAN(translate.Model[CycleGANConfig]):
     data = translate.Unpaired("a", "b")
     routes = (("a", "b"), ("b", "a"))
     averaged = ("a_to_b", "b_to_a")
+    renamed = {"judge_a": "discriminator_a", "judge_b": "discriminator_b"}  # noqa: RUF012  frozen by contract
 
     def __init__(self, config: CycleGANConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
         a, b = spec.a, spec.b
-        # G(y) ≈ y is a sentence only if y and G(y) have as many channels (section 5.2 of the paper).
+        # The identity loss compares y and G(y) (section 5.2 of the paper), so both need the same number of channels.
         self.identity = config.lambda_identity > 0 and a.channels == b.channels
         self.a_to_b = networks.generator(config.generator, a, b)
         self.b_to_a = networks.generator(config.generator, b, a)
-        self.judge_a = networks.discriminator(config.discriminator, a)
-        self.judge_b = networks.discriminator(config.discriminator, b)
+        self.discriminator_a = networks.discriminator(config.discriminator, a)
+        self.discriminator_b = networks.discriminator(config.discriminator, b)
         self.adversarial = losses.adversarial(config.adversarial)
 
     def players(self) -> Iterator[translate.Player]:
         adam, decay = Adam(self.config.learning_rate, (0.5, 0.999)), LinearDecay(start=0.5)
         yield Generators([self.a_to_b, self.b_to_a], self.generator_loss, adam, decay)
         yield Discriminators(
-            [self.judge_a, self.judge_b],
+            [self.discriminator_a, self.discriminator_b],
             self.discriminator_loss,
             adam,
             decay,
@@ -84,8 +85,8 @@ class CycleGAN(translate.Model[CycleGANConfig]):
         """Eq. 3 of the paper, and the identity loss of section 5.2."""
         cycle, identity = self.config.lambda_cycle, self.config.lambda_cycle * self.config.lambda_identity
         terms = {
-            "adversarial_a": self.adversarial.generator_loss(self.judge_a, batch.a, fakes.fake_a),
-            "adversarial_b": self.adversarial.generator_loss(self.judge_b, batch.b, fakes.fake_b),
+            "adversarial_a": self.adversarial.generator_loss(self.discriminator_a, batch.a, fakes.fake_a),
+            "adversarial_b": self.adversarial.generator_loss(self.discriminator_b, batch.b, fakes.fake_b),
             "cycle_a": cycle * F.l1_loss(self.b_to_a(fakes.fake_b), batch.a),
             "cycle_b": cycle * F.l1_loss(self.a_to_b(fakes.fake_a), batch.b),
         }
@@ -96,8 +97,8 @@ class CycleGAN(translate.Model[CycleGANConfig]):
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
         """Half the sum over real and fake: it slows the discriminators down (section 4 of the paper)."""
-        real_a, fake_a = networks.forward_batched(self.judge_a, batch.a, fakes.fake_a)
-        real_b, fake_b = networks.forward_batched(self.judge_b, batch.b, fakes.fake_b)
+        real_a, fake_a = networks.forward_batched(self.discriminator_a, batch.a, fakes.fake_a)
+        real_b, fake_b = networks.forward_batched(self.discriminator_b, batch.b, fakes.fake_b)
         terms = {
             "adversarial_a": 0.5 * self.adversarial.discriminator(real_a, fake_a),
             "adversarial_b": 0.5 * self.adversarial.discriminator(real_b, fake_b),
@@ -105,10 +106,10 @@ class CycleGAN(translate.Model[CycleGANConfig]):
         return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real_a, real_b]))}
 
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
-        """What the adversarial loss asks of discriminators besides, if anything; lsgan does not."""
+        """The penalty of an adversarial loss that has one; lsgan has none."""
         return {
-            "penalty_a": self.adversarial.penalty_loss(self.judge_a, batch.a, fakes.fake_a),
-            "penalty_b": self.adversarial.penalty_loss(self.judge_b, batch.b, fakes.fake_b),
+            "penalty_a": self.adversarial.penalty_loss(self.discriminator_a, batch.a, fakes.fake_a),
+            "penalty_b": self.adversarial.penalty_loss(self.discriminator_b, batch.b, fakes.fake_b),
         }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:

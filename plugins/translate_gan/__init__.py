@@ -1,4 +1,4 @@
-"""Images from noise: GAN, DCGAN, conditional GAN and WGAN-GP, which are one game with other networks and losses.
+"""Images from noise: GAN, DCGAN, conditional GAN and WGAN-GP; they differ in networks and losses.
 
 Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio: Generative Adversarial Nets, NIPS 2014,
     arXiv:1406.2661.
@@ -8,8 +8,8 @@ Mirza, Osindero: Conditional Generative Adversarial Nets, 2014, arXiv:1411.1784.
 Miyato, Koyama: cGANs with Projection Discriminator, ICLR 2018, arXiv:1802.05637.
 Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville: Improved Training of Wasserstein GANs, NIPS 2017, arXiv:1704.00028.
 
-Deviations: an average of the generator's weights is kept for sampling; latents are normally distributed in all of them,
-as in the last paper.
+Deviations: an average of the generator's weights is kept for sampling; latents are normally distributed in all models,
+as in WGAN-GP.
 """
 
 from __future__ import annotations
@@ -59,16 +59,22 @@ class GAN(translate.Model[GANConfig]):
     """Of Adam."""
 
     def __init__(
-        self, config: GANConfig, spec: translate.Spec, *, given: int = 0, planes: int = 0, scores: int = 1
+        self,
+        config: GANConfig,
+        spec: translate.Spec,
+        *,
+        extra_latents: int = 0,
+        extra_channels: int = 0,
+        scores: int = 1,
     ) -> None:
-        """given: numbers that the generator gets beside the latents; planes: that the discriminator gets beside images.
+        """extra_latents: inputs of the generator besides the latents. extra_channels: of the discriminator's input.
 
-        scores: of the discriminator for an image.
+        scores: the discriminator's scores for one image.
         """
         super().__init__(config, spec)
-        self.generator = networks.synthesis(config.generator, config.latents + given, spec.images)
+        self.generator = networks.synthesis(config.generator, config.latents + extra_latents, spec.images)
         self.discriminator = networks.discriminator(
-            config.discriminator, spec.images, extra_channels=planes, scores=scores
+            config.discriminator, spec.images, extra_channels=extra_channels, scores=scores
         )
         self.adversarial = losses.adversarial(config.adversarial)
 
@@ -87,24 +93,24 @@ class GAN(translate.Model[GANConfig]):
     def forward(self, batch: Any) -> Fake:
         return Fake(self.generator(self.latents(len(batch.images))))
 
-    def judge(self, batch: Any) -> translate.ScoreFunction:
-        """What judges images of this batch: (N, C, H, W) -> raw scores (N, 1)."""
+    def score_function(self, batch: Any) -> translate.ScoreFunction:
+        """D for images of this batch: (N, C, H, W) -> raw scores (N, 1)."""
         return self.discriminator
 
     def discriminator_loss(self, batch: Any, outputs: Fake) -> tuple[translate.Terms, translate.Terms]:
-        """Eq. 1 of Goodfellow et al., from D's side. Two calls: with batch norm, real and fake are batches apart."""
-        judge = self.judge(batch)
-        real, fake = judge(batch.images), judge(outputs.fake)
+        """D's side of eq. 1 of Goodfellow et al. Two calls, because batch norm must not mix real and fake."""
+        score = self.score_function(batch)
+        real, fake = score(batch.images), score(outputs.fake)
         terms = {"adversarial": self.adversarial.discriminator(real, fake)}
         return terms, {"real_sign": self.adversarial.real_sign(real)}
 
     def generator_loss(self, batch: Any, outputs: Fake) -> translate.Terms:
-        """Eq. 1 of Goodfellow et al., from G's side; "bce" is their section 3's form of it, which does not saturate."""
-        return {"adversarial": self.adversarial.generator_loss(self.judge(batch), batch.images, outputs.fake)}
+        """G's side of eq. 1 of Goodfellow et al.; "bce" is the non-saturating form of their section 3."""
+        return {"adversarial": self.adversarial.generator_loss(self.score_function(batch), batch.images, outputs.fake)}
 
     def penalty(self, batch: Any, outputs: Fake) -> translate.Terms:
-        """What the loss asks of D besides: for "wgan" the last term of eq. 3 of Gulrajani et al."""
-        return {"penalty": self.adversarial.penalty_loss(self.judge(batch), batch.images, outputs.fake)}
+        """The penalty of a loss that has one: for "wgan" the last term of eq. 3 of Gulrajani et al."""
+        return {"penalty": self.adversarial.penalty_loss(self.score_function(batch), batch.images, outputs.fake)}
 
     def latents(self, n: int) -> Tensor:
         return torch.randn(n, self.config.latents, device=self.progress.device)
@@ -130,7 +136,7 @@ class DCGAN(GAN):
 
 
 class WGANGPConfig(DCGANConfig):
-    """Images from noise, judged by a critic with a bounded gradient; the defaults are the paper's Algorithm 1's."""
+    """Images from noise, with a critic whose gradient is bounded; the defaults are the paper's Algorithm 1's."""
 
     # Batch norm would make the penalty of one image depend on the others (section 4 of the paper).
     discriminator: NetworkSpec = Field('dcgan(norm="layer")', description="Network of the critic, without batch norm.")
@@ -159,11 +165,11 @@ class CGANConfig(DCGANConfig):
 
 
 class CGAN(GAN):
-    """From noise and a label: both networks are told the class. Mirza and Osindero 2014; Miyato and Koyama 2018.
+    """From noise and a label: both networks get the class. Mirza and Osindero 2014; Miyato and Koyama 2018.
 
     The generator gets the label one-hot beside the latents (eq. 2 of Mirza and Osindero), the discriminator as constant
     planes beside the image. With "projection", D(x, y) = ψ(φ(x)) + ⟨e_y, φ(x)⟩ (section 3 of Miyato and Koyama): φ is
-    what the discriminator's last layer sees, and as ψ is linear, that layer has a row for ψ and one for each e_y.
+    the input of the discriminator's last layer. As ψ is linear, that layer has one row for ψ and one for each e_y.
     Deviations: the label enters with the latents, not by a layer of its own; each e_y has a bias, as ψ has.
     """
 
@@ -177,35 +183,40 @@ class CGAN(GAN):
         classes = len(spec.images.classes)
         concat = config.conditioning == "concat"
         super().__init__(
-            config, spec, given=classes, planes=classes if concat else 0, scores=1 if concat else 1 + classes
+            config,
+            spec,
+            extra_latents=classes,
+            extra_channels=classes if concat else 0,
+            scores=1 if concat else 1 + classes,
         )
 
     def forward(self, batch: Any) -> Fake:
-        """The fakes are of the classes of the batch, so that real and fake are judged by the same labels."""
+        """Fakes get the labels of the batch, so that real and fake images are scored with the same labels."""
         return Fake(self.sample(self.latents(len(batch.images)), batch.labels))
 
-    def judge(self, batch: Any) -> translate.ScoreFunction:
-        """What judges images (N, C, H, W) by the labels of this batch."""
-        return partial(self.concatenated if self.config.conditioning == "concat" else self.projected, batch.labels)
+    def score_function(self, batch: Any) -> translate.ScoreFunction:
+        """D(·, y) with the labels y of this batch: (N, C, H, W) -> raw scores (N, 1)."""
+        conditional = self.concat_scores if self.config.conditioning == "concat" else self.projection_scores
+        return partial(conditional, batch.labels)
 
-    def concatenated(self, labels: Tensor, images: Tensor) -> Tensor:
+    def concat_scores(self, labels: Tensor, images: Tensor) -> Tensor:
         """D(x|y) of eq. 2 of Mirza and Osindero."""
         planes = self.one_hot(labels)[:, :, None, None].expand(-1, -1, *images.shape[2:])
         scores: Tensor = self.discriminator(torch.cat([images, planes], dim=1))
         return scores
 
-    def projected(self, labels: Tensor, images: Tensor) -> Tensor:
-        """ψ(φ(x)) + ⟨e_y, φ(x)⟩ of section 3 of Miyato and Koyama: the common score, and the one of the label."""
+    def projection_scores(self, labels: Tensor, images: Tensor) -> Tensor:
+        """ψ(φ(x)) + ⟨e_y, φ(x)⟩ of section 3 of Miyato and Koyama: the common score plus the label's."""
         scores: Tensor = self.discriminator(images)
         common, of_classes = scores.tensor_split([1], dim=1)  # (N, 1), (N, classes)
         return common + of_classes.gather(1, labels[:, None])
 
     def one_hot(self, labels: Tensor) -> Tensor:
-        """(N,) int64 as (N, classes) float32, without reading a label on the host."""
+        """(N,) int64 -> (N, classes) float32, without a host synchronisation."""
         return (labels[:, None] == torch.arange(len(self.spec.images.classes), device=labels.device)).float()
 
     def sample(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        assert labels is not None, "a domain with classes comes with labels"
+        assert labels is not None, "a domain with classes has labels"
         images: Tensor = self.generator(torch.cat([latents, self.one_hot(labels)], dim=1))
         return images
 

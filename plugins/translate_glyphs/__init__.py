@@ -1,7 +1,7 @@
-"""Letters without and with serifs: real images that need no download, and `translate demo`, which learns from them.
+"""Letters without and with serifs: real images that need no download, and `translate demo`, which trains on them.
 
-Two domains, `sans` and `serif`, of the same thousands of characters, rendered from DejaVu Sans and DejaVu Serif, which
-matplotlib ships. Files pair by name, so that the right answer of every translation is known.
+The domains `sans` and `serif` hold the same thousands of characters, rendered from DejaVu Sans and DejaVu Serif, which
+come with matplotlib. Files pair by name, so that the true translation of every image is known.
 """
 
 from __future__ import annotations

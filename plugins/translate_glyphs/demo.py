@@ -1,4 +1,4 @@
-"""`translate demo`: learns to put serifs on letters in minutes, and shows what it makes of letters it has not seen."""
+"""`translate demo`: trains a model in minutes that puts serifs on letters, and shows it on held-out letters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from translate_glyphs.glyphs import DATASET, SIDE
 
-# For two minutes on two CPU cores. Mirrored letters are no letters: no flips.
+# For two minutes on two CPU cores. No flips: mirrored letters are no letters.
 COMMON: dict[str, Any] = {"a": "glyphs/sans", "b": "glyphs/serif", "size": SIDE, "augment": "none", "log_every": 100}
 SETTINGS: dict[str, dict[str, Any]] = {
     "pix2pix": {
@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         },
     },
 }
-SHOWN = 12  # glyphs of the picture, in ROWS rows
+SHOWN = 12  # glyphs in the picture, in ROWS rows
 ROWS = 4
 ZOOM = 2
 
@@ -79,7 +79,7 @@ def _mean(errors: dict[str, float]) -> float:
 
 
 def _draw(path: Path, folders: list[Path], names: Iterable[str]) -> None:
-    """Write a sheet with the namesakes of all folders side by side, enlarged, several letters a row."""
+    """Write a picture with the files of one name from all folders side by side, enlarged, several letters a row."""
     from translate.contact_sheet import grid
     from translate.data.files import readers, writers
 
@@ -94,7 +94,7 @@ def _draw(path: Path, folders: list[Path], names: Iterable[str]) -> None:
 
 
 def well_known(names: Iterable[str], number: int) -> list[str]:
-    """So many of the names: of different unaccented letters and digits, Latin ones first, the styles in turn."""
+    """Choose `number` names: different unaccented letters and digits, Latin ones first, alternating styles."""
     styles: dict[str, list[str]] = {}
     for name in sorted(names):
         letter = chr(int(name.partition("-")[0].removeprefix("u"), 16))

@@ -1,8 +1,8 @@
 """Renders the characters that DejaVu Sans and DejaVu Serif share, in four styles, as pairs of PNGs.
 
 The DejaVu fonts, https://dejavu-fonts.github.io, are Bitstream Vera (Copyright 2003 Bitstream, Inc.) with changes in
-the public domain and glyphs of Arev (Copyright 2006 Tavmjong Bah), free to use, copy and render. Their licence lies
-beside them, in matplotlib's LICENSE_DEJAVU.
+the public domain and glyphs of Arev (Copyright 2006 Tavmjong Bah), free to use, copy and render. Their licence is
+matplotlib's file LICENSE_DEJAVU, beside the fonts.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 from translate.errors import DataError
 from translate.plugins.types import Dataset
 
-SIDE = 64  # of a picture, in pixels
+SIDE = 64  # of an image, in pixels
 EM = 44  # size of both fonts, in pixels
 BASELINE = 48  # from the top, in pixels; leaves room for two accents above a capital, and for descenders
-DETAIL = 4  # drawn so many times larger, then averaged: smooth edges, and hinting that does not show
+DETAIL = 4  # drawn at this many times the size, then averaged: smooth edges without visible hinting
 
-STYLES = {  # in file names -> fonts without and with serifs
+STYLES = {  # style in file names -> fonts without and with serifs
     "book": ("DejaVuSans", "DejaVuSerif"),
     "bold": ("DejaVuSans-Bold", "DejaVuSerif-Bold"),
     "italic": ("DejaVuSans-Oblique", "DejaVuSerif-Italic"),
     "bold-italic": ("DejaVuSans-BoldOblique", "DejaVuSerif-BoldItalic"),
 }
-CATEGORIES = "LNP"  # letters, numbers, punctuation: symbols are drawn alike in both fonts
+CATEGORIES = "LNP"  # letters, numbers, punctuation; symbols look the same in both fonts
 
 
 class Glyph(NamedTuple):
-    """One character in one style: two grey pictures, black on white, SIDE × SIDE.
+    """One character in one style: two grey images, black on white, SIDE × SIDE.
 
-    family: the first character of all that share this one's base letter, by which training and test are split.
+    family: the first of all characters that share this one's base letter; the split into training and test uses it.
     """
 
     character: str
@@ -51,7 +51,7 @@ class Glyph(NamedTuple):
 
     @property
     def part(self) -> str:
-        """train, or test for one family in ten: a letter is held out in all styles, with accents and look-alikes."""
+        """Test for one family in ten, else train. A letter is held out in all styles, with accents and look-alikes."""
         return "test" if hashlib.sha256(self.family.encode()).digest()[0] < 26 else "train"
 
 
@@ -66,9 +66,10 @@ def prepare(folder: Path) -> None:
 
 
 def glyphs() -> Iterator[Glyph]:
-    """Every character that both fonts draw, and draw differently; each picture without serifs comes once.
+    """Every character that both fonts draw differently.
 
-    Characters that do not fit are left out, and so are look-alikes, as Cyrillic А is of Latin A.
+    Characters that do not fit are left out, and so are those that look like an earlier one without serifs, as Cyrillic
+    А looks like Latin A.
     """
     families = _families()
     for style, (sans_name, serif_name) in STYLES.items():
@@ -83,7 +84,7 @@ def glyphs() -> Iterator[Glyph]:
 
 
 def _families() -> dict[str, str]:
-    """The family of each base letter: the first of all that look like it without serifs."""
+    """The family of each base letter: the first letter that looks the same without serifs."""
     book = _Font(STYLES["book"][0])
     looks: dict[bytes, str] = {}
     families = {}
@@ -94,12 +95,12 @@ def _families() -> dict[str, str]:
 
 
 def _base(character: str) -> str:
-    """The letter under the accents; e for é, and for ᵉ as well."""
+    """The letter without accents and forms: e for é and for ᵉ."""
     return unicodedata.normalize("NFKD", character)[0]
 
 
 class _Font:
-    """One of matplotlib's fonts at the size of the data set."""
+    """One of matplotlib's fonts, at the size EM."""
 
     def __init__(self, name: str) -> None:
         from matplotlib import get_data_path
@@ -107,15 +108,15 @@ class _Font:
 
         path = Path(get_data_path(), "fonts", "ttf", f"{name}.ttf")
         if not path.is_file():
-            raise DataError(f"The font {path} is not there, which matplotlib ships; reinstall matplotlib.")
-        # the plain layout engine, so that the pictures do not depend on which libraries Pillow was built with
+            raise DataError(f"The font {path}, which comes with matplotlib, is missing; reinstall matplotlib.")
+        # the basic layout engine, so that images do not depend on the libraries with which Pillow was built
         self.font = ImageFont.truetype(path, EM * DETAIL, layout_engine=ImageFont.Layout.BASIC)
         self.characters = {
             chr(code) for code in FT2Font(str(path)).get_charmap() if unicodedata.category(chr(code))[0] in CATEGORIES
         }
 
     def draw(self, character: str) -> Image.Image | None:
-        """The character on the baseline, its ink in the middle; None unless a margin of a pixel stays free."""
+        """The character on the baseline, horizontally centred; None unless a margin of a pixel stays free."""
         left, top, right, bottom = self.font.getbbox(character, anchor="ls")
         full, baseline = SIDE * DETAIL, BASELINE * DETAIL
         x = round((full - left - right) / 2)
@@ -127,7 +128,7 @@ class _Font:
 
 
 def _alike(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two pictures differ by less than one grey level on average."""
+    """Whether two images differ by less than one grey level on average."""
     return ImageStat.Stat(ImageChops.difference(one, other)).mean[0] < 1
 
 

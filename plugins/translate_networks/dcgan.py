@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from translate.errors import UsageError
-from translate_networks.layers import Positive, initialize
+from translate_networks.layers import PositiveInt, initialize
 
 
 class DCGANSynthesis(nn.Module):
@@ -23,7 +23,7 @@ class DCGANSynthesis(nn.Module):
         super().__init__()
         modules: list[nn.Module] = []
         for before, after in pairwise([latents, *widths]):
-            stride, padding = (2, 1) if modules else (1, 0)  # the first makes 4×4 of one pixel: a projection
+            stride, padding = (2, 1) if modules else (1, 0)  # the first maps one pixel to 4×4: a projection
             modules += [
                 nn.ConvTranspose2d(before, after, 4, stride, padding, bias=False),
                 nn.BatchNorm2d(after),
@@ -38,7 +38,7 @@ class DCGANSynthesis(nn.Module):
         return images
 
 
-def synthesis(in_channels: int, out_channels: int, *, size: int, width: Positive = 64) -> nn.Module:
+def synthesis(in_channels: int, out_channels: int, *, size: int, width: PositiveInt = 64) -> nn.Module:
     """DCGAN's generator (Radford et al., ICLR 2016): transposed convolutions from 4×4 up.
 
     Takes latents (N, in_channels), gives images (N, out_channels, size, size) in [-1, 1]. width: channels of the last
@@ -53,14 +53,14 @@ def discriminator(
     *,
     out_channels: int = 1,
     size: int,
-    width: Positive = 64,
+    width: PositiveInt = 64,
     norm: Literal["batch", "layer", "none"] = "batch",
 ) -> nn.Module:
     """DCGAN's discriminator (Radford et al., ICLR 2016): strided convolutions down to one score.
 
     Takes images (N, in_channels, size, size), gives scores (N, out_channels). width: channels of the first layer,
-    doubled by each layer up to 8 × width. norm: "layer" (each image by itself, over all channels and pixels) or "none"
-    for a gradient penalty, which batch norm would spoil. Raises UsageError if size is not 8, 16, 32, ….
+    doubled by each layer up to 8 × width. norm: for a gradient penalty, "layer" (over all channels and pixels of one
+    image) or "none"; batch norm would make it depend on other images. Raises UsageError if size is not 8, 16, 32, ….
     """
     widths = _widths(size, width)
     modules: list[nn.Module] = [nn.Conv2d(in_channels, width, 4, 2, padding=1), nn.LeakyReLU(0.2, inplace=True)]

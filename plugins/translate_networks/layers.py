@@ -1,7 +1,8 @@
-"""What the networks are made of: norms and padding that keep the memory format, and the field's initialisations.
+"""Layers that several networks share: norms and padding that keep the memory format, blur pooling, initialisation.
 
 In bf16 on a CPU with matrix instructions, the copies around `nn.InstanceNorm2d` (which makes its input contiguous) and
-`nn.ReflectionPad2d` (which autocast runs in float32) take more time than the convolutions. These two do neither.
+`nn.ReflectionPad2d` (which autocast runs in float32) take more time than the convolutions. `InstanceNorm` and
+`ReflectionPad` make no such copies.
 """
 
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-Positive = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 NormName = Literal["instance", "batch", "none"]
 InitName = Literal["normal", "xavier"]
@@ -21,22 +22,22 @@ def instance_norm(images: Tensor, eps: float = 1e-5) -> Tensor:
     """Bring each channel of each image to mean 0 and variance 1; on the CPU it keeps the memory format.
 
     Ulyanov, Vedaldi, Lempitsky: Instance Normalization: The Missing Ingredient for Fast Stylization, arXiv:1607.08022;
-    without scale, shift and running statistics, as CycleGAN uses it. A channel that is constant becomes 0.
+    without scale, shift and running statistics, as in CycleGAN. A constant channel becomes 0.
 
-    images: (N, C, H, W) floating point with H·W > 1; the result has the same shape and dtype. The statistics are
-    float32 where the dtype has less, and what is kept for backward is one tensor of the input's size.
+    images: (N, C, H, W) floating point with H·W > 1; the result has the same shape and dtype. Statistics are float32 if
+    the dtype has less precision. Backward needs one stored tensor of the input's size.
     """
-    if torch.compiler.is_compiling():  # what a compiler fuses with its neighbours
+    if torch.compiler.is_compiling():  # a compiler fuses these operations with their neighbours
         variance, mean = torch.var_mean(images.float(), (2, 3), correction=0, keepdim=True)
         return ((images - mean) * (variance + eps).rsqrt()).to(images.dtype)
-    # Scales in float32 make the kernels keep their statistics in float32; without them the CPU rounds both to bf16.
+    # Scales in float32 make the kernels keep their statistics in float32; otherwise the CPU rounds them to bf16.
     scales = None if images.dtype == torch.float32 else _ones(images)
     if images.device.type != "cpu":
         return F.instance_norm(images, weight=scales, eps=eps)
-    if images.is_contiguous():  # as lines of pixels: with rows, torch misreads a channels_last gradient of one image
+    if images.is_contiguous():  # flattened, because torch misreads a channels_last gradient of one image
         return F.instance_norm(images.flatten(2), weight=scales, eps=eps).view_as(images)
-    # Of a single image batch norm is instance norm, and its kernel reads channels_last as it lies. But it sums naively:
-    # starting from one of the pixels, which changes neither result nor gradient, keeps float32 exact.
+    # For a single image batch norm equals instance norm, and its kernel reads channels_last without a copy. But it sums
+    # naively: subtracting one of the pixels first, which changes neither result nor gradient, keeps float32 exact.
     if images.dtype == torch.float32:
         images = images - images[:, :, :1, :1].detach()
     if len(images) == 1:
@@ -60,7 +61,7 @@ class InstanceNorm(nn.Module):
 
 
 class ReflectionPad(nn.Module):
-    """Pad an image on all sides with its own mirror image, in the dtype and memory format it has.
+    """Pad an image on all sides by reflection, keeping its dtype and memory format.
 
     images: (N, C, H, W) with H and W above `pixels`; the result has sides H + 2·pixels and W + 2·pixels.
     """
@@ -75,7 +76,7 @@ class ReflectionPad(nn.Module):
             return F.pad(images, (self.pixels,) * 4, mode="reflect")
 
 
-class _Joined(torch.autograd.Function):
+class _Concatenate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
         ctx.channels = [first.shape[1], second.shape[1]]
@@ -86,22 +87,22 @@ class _Joined(torch.autograd.Function):
         return tuple(part.clone() for part in torch.split(gradient, ctx.channels, 1))
 
 
-def join(first: Tensor, second: Tensor) -> Tensor:
-    """The channels of both, one after the other, as `torch.cat` does, but with gradients that lie densely in memory.
+def concatenate(first: Tensor, second: Tensor) -> Tensor:
+    """Concatenate channels as `torch.cat` does, but with gradients that are dense in memory.
 
-    `torch.cat` hands slices of its gradient on, from which the backward pass of batch norm in channels_last takes 13 to
-    40 times as long on a CPU. first, second: (N, C₁, H, W) and (N, C₂, H, W).
+    The gradients of `torch.cat` are slices. With these, the backward pass of batch norm in channels_last takes 13 to 40
+    times as long on a CPU. first, second: (N, C₁, H, W) and (N, C₂, H, W).
     """
-    joined: Tensor = _Joined.apply(first, second)
-    return joined
+    result: Tensor = _Concatenate.apply(first, second)
+    return result
 
 
 class BlurPool(nn.Sequential):
-    """Halve images after a blur, so that shifting an image by a pixel hardly changes what is left of it.
+    """Blur images, then halve them, so that shifting the input by a pixel hardly changes the result.
 
     Zhang: Making Convolutional Networks Shift-Invariant Again, ICML 2019, arXiv:1904.11486; the filter is [1, 2, 1] / 4
-    along both axes, reflected at the borders, as CUT has it. Two means over 2×2 pixels are that filter: they need no
-    weights, and keep dtype and memory format.
+    along both axes, reflected at the borders, as in CUT. Two means over 2×2 pixels are that filter; they need no
+    weights and keep dtype and memory format.
 
     images: (N, C, H, W) with H and W above 1; the result has sides ⌈H / 2⌉ and ⌈W / 2⌉.
     """
@@ -111,7 +112,7 @@ class BlurPool(nn.Sequential):
 
 
 def norm_layer(norm: NormName, channels: int) -> nn.Module:
-    """The layer that an option `norm` stands for."""
+    """The layer for an option `norm`."""
     if norm == "instance":
         return InstanceNorm()
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
@@ -119,10 +120,10 @@ def norm_layer(norm: NormName, channels: int) -> nn.Module:
 
 @torch.no_grad()
 def initialize(network: nn.Module, init: InitName = "normal") -> None:
-    """Draw the weights as the field does: "normal" is N(0, 0.02), "xavier" is Glorot's normal with gain 0.02.
+    """Initialise the weights: "normal" is N(0, 0.02), "xavier" is Glorot's normal distribution with gain 0.02.
 
-    Biases are 0, the scales of batch norm N(1, 0.02). "normal" is DCGAN's (Radford, Metz, Chintala, arXiv:1511.06434)
-    and used by CycleGAN and Pix2Pix; "xavier" is used by CUT.
+    Biases are 0, the scales of batch norm N(1, 0.02). DCGAN (Radford, Metz, Chintala, arXiv:1511.06434), CycleGAN and
+    Pix2Pix use "normal"; CUT uses "xavier".
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

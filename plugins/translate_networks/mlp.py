@@ -1,9 +1,9 @@
 """Multi-layer perceptrons: latents to images of any size, and images of any size to scores.
 
 Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville, Bengio: Generative Adversarial Nets, NIPS 2014,
-arXiv:1406.2661, section 5. Deviations, as nearly all have had them since DCGAN: LeakyReLU for the generator's ReLU and
-the discriminator's maxout, no dropout, tanh at the end, and batch norm between the generator's layers, without which
-images stay speckled for long.
+arXiv:1406.2661, section 5. Deviations, common since DCGAN: LeakyReLU in place of the generator's ReLU and the
+discriminator's maxout; no dropout; a tanh at the end; batch norm between the generator's layers, without which images
+stay speckled for long.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from itertools import pairwise
 
 from torch import nn
 
-from translate_networks.layers import Positive, initialize
+from translate_networks.layers import PositiveInt, initialize
 
 
 class MLPSynthesis(nn.Sequential):
-    """Its batch norm sees one value a unit and image."""
+    """The generator's layers. Batch norm gets one value per unit and image, so that a batch needs two images."""
 
     smallest_batch = 2
 
 
 def synthesis(
-    in_channels: int, out_channels: int, *, size: int, width: Positive = 1024, layers: Positive = 2
+    in_channels: int, out_channels: int, *, size: int, width: PositiveInt = 1024, layers: PositiveInt = 2
 ) -> nn.Module:
     """Fully connected generator (Goodfellow et al., NIPS 2014): for small images.
 
@@ -39,7 +39,7 @@ def synthesis(
 
 
 def discriminator(
-    in_channels: int, *, out_channels: int = 1, size: int, width: Positive = 512, layers: Positive = 2
+    in_channels: int, *, out_channels: int = 1, size: int, width: PositiveInt = 512, layers: PositiveInt = 2
 ) -> nn.Module:
     """Fully connected discriminator (Goodfellow et al., NIPS 2014): for small images.
 

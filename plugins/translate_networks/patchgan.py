@@ -1,4 +1,4 @@
-"""Discriminators that judge patches: one logit for each, no sigmoid at the end.
+"""Discriminators of patches: one raw score (logit) for each patch, no sigmoid at the end.
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017,
 arXiv:1611.07004, section 6.1.2.
@@ -11,25 +11,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from translate.errors import UsageError
-from translate_networks.layers import BlurPool, InitName, NormName, Positive, initialize, norm_layer
+from translate_networks.layers import BlurPool, InitName, NormName, PositiveInt, initialize, norm_layer
 
 
 def patchgan(
     in_channels: int,
     *,
     out_channels: int = 1,
-    layers: Positive = 3,
-    width: Positive = 64,
+    layers: PositiveInt = 3,
+    width: PositiveInt = 64,
     norm: NormName = "instance",
     antialias: bool = False,
     init: InitName = "normal",
 ) -> nn.Module:
-    """PatchGAN of Pix2Pix and CycleGAN (Isola et al., CVPR 2017): 3 layers judge patches of 70×70 pixels.
+    """PatchGAN of Pix2Pix and CycleGAN (Isola et al., CVPR 2017): 3 layers see patches of 70×70 pixels.
 
     Takes images (N, in_channels, H, W), gives logits (N, out_channels, about H / 2^layers, about W / 2^layers). layers:
     the halvings; 1, 2, 3, 4, 5 see 16, 34, 70, 142, 286 pixels. width: channels of the first layer, doubled by each
     layer up to 8 × width. antialias: halve by a blur after the layer's ReLU (Zhang, ICML 2019, arXiv:1904.11486), as
-    CUT does; the patches are then 18, 40, 84, 172, 348 pixels.
+    in CUT; the patches are then 18, 40, 84, 172, 348 pixels.
     """
     halving, blur = (1, [BlurPool()]) if antialias else (2, [])
     widths = [width * min(2**layer, 8) for layer in range(layers + 1)]
@@ -39,7 +39,7 @@ def patchgan(
         *blur,
     ]
     for layer in range(1, layers + 1):
-        last = layer == layers  # the last one halves no more
+        last = layer == layers  # the last layer does not halve
         modules += [
             nn.Conv2d(widths[layer - 1], widths[layer], 4, 1 if last else halving, padding=1, bias=norm != "batch"),
             norm_layer(norm, widths[layer]),
@@ -52,7 +52,7 @@ def patchgan(
 
 
 class Multiscale(nn.Module):
-    """Discriminators that judge an image, its half, its quarter, …, in this order."""
+    """Discriminators of the image, of the image at half size, at a quarter, …, in this order."""
 
     def __init__(self, scales: list[nn.Module]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Multiscale(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: (N, C, H, W); logits (N, scales · out_channels, h, w), those of the finest scale first.
 
-        Coarser maps are enlarged to the finest one's size, so that a mean over all weighs every scale the same.
+        Coarser maps are enlarged to the size of the finest, so that a mean over all scores weighs the scales equally.
         """
         maps = []
         for number, discriminator in enumerate(self.scales):
@@ -76,9 +76,9 @@ def multiscale(
     *,
     size: int,
     out_channels: int = 1,
-    scales: Positive = 2,
-    layers: Positive = 3,
-    width: Positive = 64,
+    scales: PositiveInt = 2,
+    layers: PositiveInt = 3,
+    width: PositiveInt = 64,
     norm: NormName = "instance",
     antialias: bool = False,
     init: InitName = "normal",
@@ -92,7 +92,7 @@ def multiscale(
     least = 2 ** (scales - 1) * 3 * 2**layers
     if size < least:
         raise UsageError(
-            f"multiscale(scales={scales}, layers={layers}) judges images of {least} pixels or more; got {size}. "
+            f"multiscale(scales={scales}, layers={layers}) takes images of {least} pixels or more; got {size}. "
             f"Take fewer scales or layers."
         )
     scale = partial(
@@ -112,11 +112,11 @@ def pixel(
     in_channels: int,
     *,
     out_channels: int = 1,
-    width: Positive = 64,
+    width: PositiveInt = 64,
     norm: NormName = "instance",
     init: InitName = "normal",
 ) -> nn.Module:
-    """PixelGAN of Pix2Pix (Isola et al., CVPR 2017): judges each pixel by its colour alone.
+    """PixelGAN of Pix2Pix (Isola et al., CVPR 2017): scores each pixel by its colour alone.
 
     Takes images (N, in_channels, H, W), gives logits (N, out_channels, H, W). width: channels of the first layer,
     doubled by the second.

@@ -14,7 +14,7 @@ from translate_networks.layers import (
     BlurPool,
     InitName,
     NormName,
-    Positive,
+    PositiveInt,
     Probability,
     ReflectionPad,
     initialize,
@@ -25,37 +25,37 @@ Upsampling = Literal["transposed", "resize"]
 
 
 class ResNet(nn.Module):
-    """Layers in a row: c7s1-w, d2w, d4w, R4w × blocks, u2w, uw, c7s1-out, in the notation of CycleGAN's section 7.2."""
+    """c7s1-w, d2w, d4w, R4w × blocks, u2w, uw, c7s1-out, in the notation of CycleGAN's section 7.2."""
 
     stride = 4
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
-        convolutions = [place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
-        blocks = [place for place, layer in enumerate(layers) if isinstance(layer, ResidualBlock)]
-        # 0, 4, 8, 12 and 16 for 9 blocks with anti-aliasing, as CUT's code numbers them
+        convolutions = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+        blocks = [index for index, layer in enumerate(layers) if isinstance(layer, ResidualBlock)]
+        # 0, 4, 8, 12 and 16 for 9 blocks with anti-aliasing, as in CUT's code
         self.levels = sorted({0, *convolutions[1:3], blocks[0], blocks[len(blocks) // 2]})
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, C, H, W) in [-1, 1], H and W multiples of 4 and at least 8; so is the result."""
+        """images: (N, C, H, W) in [-1, 1], H and W multiples of 4, from 8. The result has the same size and range."""
         translated: Tensor = self.layers(images)
         return translated
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """The features that CUT compares (Park et al., ECCV 2020, arXiv:2007.15651, section 4), outermost first.
 
-        The padded images, what the two halving convolutions give before their norm, and the first and the middle
-        residual block, 5th of 9, 4th of 6, 3rd of 4; of a single block it is the same and comes once.
+        These are the padded images, the outputs of the two halving convolutions before their norm, and the outputs of
+        the first and the middle residual block (5th of 9, 4th of 6, 3rd of 4). A single block is listed once.
 
-        images: (N, C, H, W) in [-1, 1]; the features (N, C_i, H_i, W_i).
+        images: (N, C, H, W) in [-1, 1]. The features are (N, C_i, H_i, W_i).
         """
-        features, found = images, []
-        for place, layer in enumerate(islice(self.layers, self.levels[-1] + 1)):
+        features, compared = images, []
+        for index, layer in enumerate(islice(self.layers, self.levels[-1] + 1)):
             features = layer(features)
-            if place in self.levels:
-                found.append(features)
-        return found
+            if index in self.levels:
+                compared.append(features)
+        return compared
 
 
 class ResidualBlock(nn.Module):
@@ -85,8 +85,8 @@ def resnet(
     in_channels: int,
     out_channels: int,
     *,
-    blocks: Positive = 9,
-    width: Positive = 64,
+    blocks: PositiveInt = 9,
+    width: PositiveInt = 64,
     norm: NormName = "instance",
     dropout: Probability = 0.0,
     upsample: Upsampling = "transposed",
@@ -99,12 +99,12 @@ def resnet(
     doubles by nearest neighbour before a 3×3 convolution, against checkerboard patterns (Odena, Dumoulin, Olah:
     Deconvolution and Checkerboard Artifacts, Distill 2016). antialias: halve by a blur after the layer's ReLU (Zhang,
     ICML 2019, arXiv:1904.11486), and double by the filter [1, 3, 3, 1] before a 3×3 convolution, whatever `upsample`
-    says; CUT has it so.
+    is, as in CUT.
     """
-    bias = norm != "batch"  # a batch norm's own shift would make it useless
+    bias = norm != "batch"  # a bias has no effect before a batch norm
 
     def normed(*convolution: nn.Module, channels: int) -> list[nn.Module]:
-        # Where there is no norm in between, a ReLU in place would spoil the convolution's result for `encode`.
+        # Without a norm in between, an in-place ReLU would change the convolution's output, which `encode` returns.
         return [*convolution, norm_layer(norm, channels), nn.ReLU(inplace=norm != "none")]
 
     def halving(channels: int) -> list[nn.Module]:

@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from translate_networks.layers import InitName, NormName, Positive, Probability, initialize, join, norm_layer
+from translate_networks.layers import InitName, NormName, PositiveInt, Probability, concatenate, initialize, norm_layer
 
 
 class UNet(nn.Module):
-    """A stack of levels: `encoders[i]` halves what level i - 1 gave, `decoders[i]` doubles it again, skips in between.
+    """Levels with skip connections: `encoders[i]` halves the output of encoder i - 1, `decoders[i]` doubles it again.
 
-    widths: the channels that each encoder gives, outermost first. dropouts: the number of innermost decoders that have
-    dropout.
+    widths: output channels of the encoders, outermost first. dropouts: how many innermost decoders have dropout.
     """
 
     def __init__(
@@ -30,7 +29,7 @@ class UNet(nn.Module):
         for level, width in enumerate(widths):
             innermost, outermost = level == downs - 1, level == 0
             outer = in_channels if outermost else widths[level - 1]
-            # No norm outermost, as in the paper, nor innermost, where a map of 1×1 pixel would become 0.
+            # No norm in the outermost level, as in the paper, nor in the innermost, where a 1×1 map would become 0.
             down_norm = nn.Identity() if innermost or outermost else norm_layer(norm, width)
             self.encoders.append(nn.Sequential(nn.Conv2d(outer, width, 4, 2, padding=1, bias=bias), down_norm))
             inner = width if innermost else 2 * width
@@ -43,30 +42,30 @@ class UNet(nn.Module):
             self.decoders.append(nn.Sequential(*up))
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, C, H, W) in [-1, 1], H and W multiples of `stride`; so is the result."""
+        """images: (N, C, H, W) in [-1, 1], H and W multiples of `stride`. The result has the same size and range."""
         skips: list[Tensor] = []
         features = images
         for level, encoder in enumerate(self.encoders):
-            # In place, skips included: the decoder's ReLU makes the same of them with or without a leaky one before.
+            # In place, which changes the skips, too: a ReLU gives the same result with or without a leaky one before.
             features = encoder(F.leaky_relu(features, 0.2, inplace=True) if level else features)
             skips.append(features)
         features = skips.pop()
         for decoder in reversed(self.decoders):
             features = decoder(F.relu(features, inplace=True))
             if skips:
-                features = join(skips.pop(), features)
+                features = concatenate(skips.pop(), features)
         return features
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """The images and what the outermost encoders give, four at most and not the innermost one, whose map is small.
+        """The features that CUT compares: the images, and the outputs of up to four outermost encoders.
 
-        They are what CUT compares of a U-Net; its paper has none. In training each call counts for the running
-        statistics of a batch norm, as `forward` does. images: (N, C, H, W) in [-1, 1].
+        The innermost encoder, whose map is small, is left out. CUT's paper has no U-Net. In training each call updates
+        the running statistics of batch norms, as `forward` does. images: (N, C, H, W) in [-1, 1].
         """
-        found = [images]
+        features = [images]
         for level, encoder in enumerate(self.encoders[: min(4, len(self.encoders) - 1)]):
-            found.append(encoder(F.leaky_relu(found[-1], 0.2) if level else images))
-        return found
+            features.append(encoder(F.leaky_relu(features[-1], 0.2) if level else images))
+        return features
 
 
 def unet(
@@ -75,16 +74,16 @@ def unet(
     *,
     size: int,
     downs: Annotated[int, Field(ge=2, le=12)] | None = None,
-    width: Positive = 64,
+    width: PositiveInt = 64,
     norm: NormName = "batch",
     dropout: Probability = 0.5,
     init: InitName = "normal",
 ) -> UNet:
     """U-Net generator of Pix2Pix (Isola et al., CVPR 2017): 8 halvings for 256 pixels, with dropout as its noise.
 
-    size: side of the training images in pixels. downs: halvings; by default as often as `size` can be halved, which
-    for a power of two ends at 1×1, but 2 to 8 times. width: channels of the first level, doubled by each up to
-    8 × width. dropout: its probability in the first three decoder levels of 8 × width (the paper's CD512).
+    size: side of the training images in pixels. downs: halvings; by default as often as 2 divides `size`, but 2 to 8
+    times; a power of two ends at 1×1. width: channels of the first level, doubled by each level up to 8 × width.
+    dropout: its probability in the first three decoder levels of 8 × width (the paper's CD512).
     """
     if downs is None:
         evenly = (size & -size).bit_length() - 1  # the number of times that 2 divides size

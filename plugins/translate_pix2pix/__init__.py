@@ -1,7 +1,7 @@
-"""Pix2Pix: a generator learns from pairs, judged by a discriminator that sees input and output together.
+"""Pix2Pix: a generator learns from pairs; the discriminator sees input and output together.
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, arXiv:1611.07004.
-Deviations: the learning rate decays over the second half of the run, as the authors' own code has it; an average of the
+Deviations: the learning rate decays over the second half of the run, as in the authors' own code; an average of the
 generator's weights is kept for inference; the depth of the U-Net follows `--size`, so that its innermost map is one
 pixel.
 """
@@ -37,15 +37,14 @@ class Fake(NamedTuple):
 
 
 class Pix2Pix(translate.Model[Pix2PixConfig]):
-    """Paired: a generator judged together with its input. Isola et al. 2017."""
+    """Paired: the discriminator sees the generator's input and output together. Isola et al. 2017."""
 
     name = "pix2pix"
     data = translate.Paired("a", "b")
     averaged = ("generator",)
     couples_batch = True  # batch norm, here and when translating
-    inference_mode = (
-        "train"  # dropout stays on and batch norm uses the image's own statistics (section 3.4 of the paper)
-    )
+    # Dropout stays on, and batch norm uses the image's own statistics (section 3.4 of the paper).
+    inference_mode = "train"
 
     def __init__(self, config: Pix2PixConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
@@ -69,25 +68,25 @@ class Pix2Pix(translate.Model[Pix2PixConfig]):
         return Fake(self.generator(batch.a))
 
     def discriminator_loss(self, batch: translate.Pair, fake: Fake) -> tuple[translate.Terms, translate.Terms]:
-        """Half of eq. 1 (section 3.3). Two calls: with batch norm, real and fake are batches of their own."""
-        judge = self.judge_of(batch.a)
-        real = judge(batch.b)
-        terms = {"adversarial": 0.5 * self.adversarial.discriminator(real, judge(fake.fake_b))}
+        """Half of eq. 1 (section 3.3). Two calls, because batch norm must not mix the statistics of real and fake."""
+        score = self.score_function(batch.a)
+        real = score(batch.b)
+        terms = {"adversarial": 0.5 * self.adversarial.discriminator(real, score(fake.fake_b))}
         return terms, {"real_sign": self.adversarial.real_sign(real)}
 
     def penalty(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
-        """What the adversarial loss asks of the discriminator besides, if anything; bce does not."""
-        return {"penalty": self.adversarial.penalty_loss(self.judge_of(batch.a), batch.b, fake.fake_b)}
+        """The penalty of an adversarial loss that has one; bce has none."""
+        return {"penalty": self.adversarial.penalty_loss(self.score_function(batch.a), batch.b, fake.fake_b)}
 
     def generator_loss(self, batch: translate.Pair, fake: Fake) -> translate.Terms:
         """Eq. 4 of the paper."""
         return {
-            "adversarial": self.adversarial.generator_loss(self.judge_of(batch.a), batch.b, fake.fake_b),
+            "adversarial": self.adversarial.generator_loss(self.score_function(batch.a), batch.b, fake.fake_b),
             "l1": self.config.lambda_l1 * F.l1_loss(fake.fake_b, batch.b),
         }
 
-    def judge_of(self, source: Tensor) -> translate.ScoreFunction:
-        """The discriminator that sees an image beside its source: raw scores of the patches of (source, image)."""
+    def score_function(self, source: Tensor) -> translate.ScoreFunction:
+        """D(source, ·): maps images (N, C, H, W) to raw scores of the patches of (source, image)."""
         return lambda image: self.discriminator(torch.cat([source, image], dim=1))
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:

@@ -1,11 +1,11 @@
-"""StyleGAN2 with adaptive augmentation: images from noise, through a space of styles.
+"""StyleGAN2 with adaptive augmentation: images from noise, with styles that can be mixed and truncated.
 
 Karras, Laine, Aittala, Hellsten, Lehtinen, Aila: Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020,
-arXiv:1912.04958; classes and the augmentation, which the engine does (`--discriminator-augment`), from Karras,
-Aittala, Hellsten, Laine, Lehtinen, Aila: Training Generative Adversarial Networks with Limited Data, NeurIPS 2020,
-arXiv:2006.06676. Deviations: styles are mixed image by image rather than for a whole batch; a discriminator of classes
-has one score for each, that is the product with a learned vector of the class, without a mapping network before it;
-the running mean of path lengths is a constant to the penalty's gradient.
+arXiv:1912.04958; classes and augmentation from Karras, Aittala, Hellsten, Laine, Lehtinen, Aila: Training Generative
+Adversarial Networks with Limited Data, NeurIPS 2020, arXiv:2006.06676; the engine does the augmentation
+(`--discriminator-augment`). Deviations: styles are mixed image by image rather than for a whole batch; a conditional
+discriminator has one score for each class, the product with a learned vector of the class, without a mapping network
+before it; the penalty's gradient treats the running mean of path lengths as a constant.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 import translate
 from translate import Adam, Discriminators, Generators, LossName, NetworkSpec, Penalty, losses, networks
-from translate_networks.stylegan2 import Mapping, Synthesis
+from translate_networks.stylegan2.synthesis import MappingNetwork, SynthesisNetwork
 
 BATCH = 32
 
@@ -68,15 +68,15 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
     averaged = ("mapping", "synthesis")
     average_half_life = 10_000  # of StyleGAN2-ADA for batches of 32
     fresh_outputs = True
-    couples_batch = True  # minibatch stddev, and noise in training
+    couples_batch = True  # minibatch stddev, and random noise in training
 
     path_mean: Tensor
 
     def __init__(self, config: StyleGAN2Config, spec: translate.Spec) -> None:
         super().__init__(config, spec)
         images, classes = spec.images, len(spec.images.classes)
-        self.mapping = Mapping(config.latents, config.style_width, classes=classes, layers=config.mapping_layers)
-        self.synthesis = Synthesis(config.style_width, images.channels, size=images.size, width=config.width)
+        self.mapping = MappingNetwork(config.latents, config.style_width, classes=classes, layers=config.mapping_layers)
+        self.synthesis = SynthesisNetwork(config.style_width, images.channels, size=images.size, width=config.width)
         self.discriminator = networks.discriminator(config.discriminator, images, scores=max(classes, 1))
         self.adversarial = losses.adversarial(config.adversarial)
         self.gamma = 0.0002 * images.size**2 / BATCH if config.gamma is None else config.gamma
@@ -94,7 +94,7 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
         return Fake(self.synthesis(self.mixed_styles(batch.labels)))
 
     def mixed_styles(self, labels: Tensor) -> Tensor:
-        """Styles (N, layers, width) of fresh latents, by style mixing of two: one up to a random layer, then the other.
+        """Styles (N, layers, width) with style mixing: of one fresh latent up to a random layer, of another from there.
 
         Karras, Laine, Aila: A Style-Based Generator Architecture for Generative Adversarial Networks, CVPR 2019,
         arXiv:1812.04948, section 3.1.
@@ -107,34 +107,35 @@ class StyleGAN2(translate.Model[StyleGAN2Config]):
         late = torch.arange(layers, device=device) >= change  # (N, layers)
         return torch.where(late[:, :, None], second[:, None], first[:, None])
 
-    def judge(self, labels: Tensor) -> translate.ScoreFunction:
-        """What scores images (N, C, size, size) as images of their classes: (N, 1)."""
+    def score_function(self, labels: Tensor) -> translate.ScoreFunction:
+        """D(·, labels): maps images (N, C, size, size) to the raw scores of their classes (N, 1)."""
         return lambda images: self.discriminator(images).gather(1, labels[:, None])
 
     def generator_loss(self, batch: Batch, fake: Fake) -> translate.Terms:
-        return {"adversarial": self.adversarial.generator_loss(self.judge(batch.labels), batch.images, fake.images)}
+        score = self.score_function(batch.labels)
+        return {"adversarial": self.adversarial.generator_loss(score, batch.images, fake.images)}
 
     def discriminator_loss(self, batch: Batch, fake: Fake) -> tuple[translate.Terms, translate.Terms]:
-        """Two calls, since minibatch stddev compares real images with real ones, fakes with fakes."""
-        judge = self.judge(batch.labels)
-        real = judge(batch.images)
-        terms = {"adversarial": self.adversarial.discriminator(real, judge(fake.images))}
+        """Two calls, because minibatch stddev must compare real images with real ones and fakes with fakes."""
+        score = self.score_function(batch.labels)
+        real = score(batch.images)
+        terms = {"adversarial": self.adversarial.discriminator(real, score(fake.images))}
         return terms, {"real_sign": self.adversarial.real_sign(real)}
 
     def r1(self, batch: Batch) -> translate.Terms:
         """γ/2 E ‖∇D(x)‖² (appendix B of StyleGAN2)."""
-        return {"r1": self.gamma / 2 * losses.r1(self.judge(batch.labels), batch.images)}
+        return {"r1": self.gamma / 2 * losses.r1(self.score_function(batch.labels), batch.images)}
 
     def penalty(self, batch: Batch, fake: Fake) -> translate.Terms:
-        """The penalty that the adversarial loss brings along; bce has none."""
-        return {"penalty": self.adversarial.penalty_loss(self.judge(batch.labels), batch.images, fake.images)}
+        """The penalty of an adversarial loss that has one; bce has none."""
+        return {"penalty": self.adversarial.penalty_loss(self.score_function(batch.labels), batch.images, fake.images)}
 
     def path_length(self, batch: Batch) -> translate.Terms:
-        """E (‖Jᵀy‖ − a)²: eq. 4 of StyleGAN2, for every second image of the batch.
+        """E (‖Jᵀy‖ − a)²: eq. 4 of StyleGAN2, on every second image of the batch.
 
-        Jᵀy is the gradient of an image's product with Gaussian noise y by its styles. Its length is the root of the
-        mean over layers of the squared norm, and a the running mean of lengths before this batch, so that the term is a
-        mean over images.
+        Jᵀy is the gradient of the inner product of image and Gaussian noise y with respect to the image's styles. Its
+        length is the square root of the mean over layers of the squared norm. a is the running mean of lengths before
+        this batch, so that the term is a mean over images.
         """
         styles = self.mixed_styles(batch.labels[::2])
         images = self.synthesis(styles)

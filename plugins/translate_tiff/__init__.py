@@ -1,8 +1,8 @@
-"""Reads the TIFF files that Pillow cannot, or not whole: many bands, 16 bits of colour, all kinds of numbers.
+"""Reads TIFF files that Pillow cannot read, or reads only in part: many bands, 16 bits of colour, all number types.
 
-An example of a reader plugin: a `Reader` says in `header` which files are its own, and gives their pixels in `decode`.
-It needs tifffile and imagecodecs (`pip install "translate-img2img[tiff]"`), and offers nothing without them. What is
-heavy to import is in a module of its own, since every plugin is imported to list the commands.
+An example of a reader plugin: `Reader.header` decides which files it reads, `Reader.decode` returns their pixels. The
+plugin needs tifffile and imagecodecs (`pip install "translate-img2img[tiff]"`) and offers nothing without them. Slow
+imports are in a module of their own, because every plugin is imported to list the commands.
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ def register_readers(register: Callable[[Reader], None]) -> None:
         from translate.plugins.types import Reader
         from translate_tiff.reading import decode, header
 
-        # tifffile also logs what it raises; that shows only where a program configures logging
+        # tifffile also logs the errors that it raises; they appear only if a program configures logging
         logging.getLogger("tifffile").addHandler(logging.NullHandler())
         register(Reader("tiff", (".tif", ".tiff"), header, decode))

@@ -16,14 +16,14 @@ from translate.plugins.types import Header
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-_BANDS = 16  # so many pages of one array may be bands; more are a film or a volume, of which the first is read
-# of the tag PhotometricInterpretation, and how many samples each has
+_BANDS = 16  # up to so many pages of one array are bands; more are a film or a volume, of which the first is read
+# values of the tag PhotometricInterpretation, and their numbers of samples
 _WHITE_IS_0, _BLACK_IS_0, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _SAMPLES = {_WHITE_IS_0: 1, _BLACK_IS_0: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 
 
 def header(file: IO[bytes]) -> Header | None:
-    """Of the first image; None for what is no TIFF, and for what Pillow reads whole."""
+    """The header of the first image; None if the file is no TIFF, or if Pillow reads all of it."""
     import tifffile
 
     start = file.read(4)
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Tensor:
 
 
 def _pages(tiff: TiffFile) -> list[TiffPage]:
-    """The first page; or all of the first array, if they are its bands by the file's own metadata."""
+    """The first page, or all pages of the first array if the file's metadata says that they are its bands."""
     first = tiff.pages.first
     if not (tiff.is_shaped or tiff.is_imagej or tiff.is_ome):
         return [first]
@@ -65,7 +65,7 @@ def _pages(tiff: TiffFile) -> list[TiffPage]:
 
 
 def _is_plain(page: TiffPage) -> bool:
-    """Whether Pillow reads a page whole: up to 8 bits of a colour that it knows, with no other sample but alpha."""
+    """Whether Pillow reads all of a page: up to 8 bits, a colour space that it knows, no extra sample but alpha."""
     alpha = all(extra in (1, 2) for extra in page.extrasamples)
     samples = _SAMPLES.get(page.photometric, 0)
     whole = page.samplesperpixel == samples + len(page.extrasamples) and len(page.extrasamples) <= 1
@@ -73,7 +73,7 @@ def _is_plain(page: TiffPage) -> bool:
 
 
 def _samples(page: TiffPage) -> numpy.ndarray[Any, Any]:
-    """(H, W, samples) of one page, and of a volume the first slice."""
+    """(H, W, samples) of one page; of a volume, its first slice."""
     values = page.asarray(squeeze=False, maxworkers=1)  # (planes, slices, H, W, samples of a pixel)
     values = values[:, 0].transpose(1, 2, 0, 3).reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
     if values.dtype.kind != "u":

@@ -28,7 +28,9 @@ def by_hand(config):
     """A function that plays one step of the loop by hand, on torch's own layers."""
     model = Playing(Variant("plain loop", plain=True), config, CPU).model
     model.requires_grad_(True)
-    networks = [classical(network) for network in (model.a_to_b, model.b_to_a, model.judge_a, model.judge_b)]
+    networks = [
+        classical(network) for network in (model.a_to_b, model.b_to_a, model.discriminator_a, model.discriminator_b)
+    ]
     loop = PlainCycleGAN(*networks, steps=1000)
     a, b = torch.rand(2, config.batch, 3, config.size, config.size) * 2 - 1
     return lambda: loop.step(a, b)

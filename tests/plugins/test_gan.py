@@ -95,7 +95,7 @@ def test_projection_is_a_common_score_and_an_inner_product_with_the_row_of_the_l
     rows = last.weight.flatten(1)
     psi, embedding = features @ rows[0] + last.bias[0], rows[1:]
     expected = psi + (features * embedding[batch.labels]).sum(1) + last.bias[1:][batch.labels]
-    torch.testing.assert_close(model.judge(batch)(images), expected[:, None])
+    torch.testing.assert_close(model.score_function(batch)(images), expected[:, None])
     assert rows.shape[0] == 1 + len(CLASSES)
 
 
@@ -105,7 +105,7 @@ def test_concatenation_puts_the_label_beside_every_pixel_and_beside_the_latents(
     images, latents = batch.images.double(), model.latents(6).double()
     one_hot = F.one_hot(batch.labels, len(CLASSES)).double()
     planes = one_hot[:, :, None, None] * torch.ones(1, 1, 16, 16)
-    torch.testing.assert_close(model.judge(batch)(images), model.discriminator(torch.cat([images, planes], 1)))
+    torch.testing.assert_close(model.score_function(batch)(images), model.discriminator(torch.cat([images, planes], 1)))
     expected = model.generator(torch.cat([latents, one_hot], 1))
     torch.testing.assert_close(model.sample(latents, batch.labels), expected)
 
@@ -116,7 +116,9 @@ def test_the_label_of_an_image_reaches_both_networks_and_no_other_image(conditio
     model = build(CGAN, conditioning=conditioning, **networks).eval()
     batch, latents = batch_of(model), model.latents(6)
     other = batch._replace(labels=torch.cat([(batch.labels[:1] + 1) % 3, batch.labels[1:]]))
-    scores = (model.judge(batch)(batch.images) - model.judge(other)(batch.images)).flatten(1).abs().amax(1)
+    scores = (
+        (model.score_function(batch)(batch.images) - model.score_function(other)(batch.images)).flatten(1).abs().amax(1)
+    )
     images = (model.sample(latents, batch.labels) - model.sample(latents, other.labels)).flatten(1).abs().amax(1)
     for difference in (scores, images):
         assert (difference > 0).tolist() == [True] + [False] * 5

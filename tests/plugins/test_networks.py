@@ -137,7 +137,7 @@ def test_discriminators_give_as_many_scores_as_asked_for(make):
     assert make(3, out_channels=5, width=4)(images(2, 3, 32, 32)).shape[:2] == (2, 5)
 
 
-def test_multiscale_judges_the_image_and_its_halves():
+def test_multiscale_scores_the_image_and_its_halves():
     network = multiscale(3, size=64, scales=3, layers=1, width=4, out_channels=2)
     scene = images(2, 3, 64, 64)
     scores = network(scene)
@@ -155,7 +155,7 @@ def test_multiscale_weighs_every_scale_the_same_in_a_mean():
     assert network(images(1, 3, 64, 64)).mean().item() == pytest.approx(111 / 3)
 
 
-def test_multiscale_judges_constant_images_alike_at_every_scale():
+def test_multiscale_scores_constant_images_alike_at_every_scale():
     network = multiscale(3, size=32, layers=1, width=4, norm="none")
     network.scales[1].load_state_dict(network.scales[0].state_dict())
     middle = network(torch.full((1, 3, 64, 64), 0.3))[0, :, 15, 15]
@@ -168,7 +168,7 @@ def test_multiscale_names_the_least_size():
     assert multiscale(3, size=48, width=2)(images(1, 3, 48, 48)).shape == (1, 2, 4, 4)
 
 
-def test_pixel_judges_each_pixel_alone():
+def test_pixel_scores_each_pixel_alone():
     scene = images(1, 3, 8, 8).requires_grad_()
     logits = pixel(3, width=4, norm="none")(scene)
     assert logits.shape == (1, 1, 8, 8)

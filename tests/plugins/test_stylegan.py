@@ -168,10 +168,12 @@ def test_labels_change_the_images():
     assert not any(torch.allclose(images[i], images[(i + 1) % 3]) for i in range(3))
 
 
-def test_the_discriminator_judges_an_image_by_its_class_alone():
+def test_the_discriminator_scores_an_image_by_its_class_alone():
     model = build(classes=CLASSES, discriminator=ALONE)
     image = batch_of(model).images[:1].expand(3, -1, -1, -1)
-    assert torch.allclose(model.judge(torch.arange(3))(image)[:, 0], model.discriminator(image[:1])[0], atol=1e-6)
+    assert torch.allclose(
+        model.score_function(torch.arange(3))(image)[:, 0], model.discriminator(image[:1])[0], atol=1e-6
+    )
 
 
 def test_a_size_that_it_cannot_make_is_refused_by_naming_others():

@@ -9,23 +9,23 @@ from torch import nn
 
 from translate import networks
 from translate.errors import UsageError
-from translate_networks import stylegan2
-from translate_networks.stylegan2 import (
+from translate_networks.stylegan2.discriminator import discriminator
+from translate_networks.stylegan2.generator import generator
+from translate_networks.stylegan2.layers import (
     Blur,
     Convolution,
     Linear,
-    Mapping,
     MinibatchStddev,
     ModulatedConvolution,
     Noise,
     StyledLayer,
-    Synthesis,
 )
+from translate_networks.stylegan2.synthesis import MappingNetwork, SynthesisNetwork
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 NETWORKS = {
-    "generator": lambda: stylegan2.generator(3, 3, width=8, downs=2, blocks=1),
-    "discriminator": lambda: stylegan2.discriminator(3, size=16, width=8),
+    "generator": lambda: generator(3, 3, width=8, downs=2, blocks=1),
+    "discriminator": lambda: discriminator(3, size=16, width=8),
 }
 
 
@@ -72,7 +72,7 @@ def modulated_one_by_one(layer, features, styles):
 @pytest.mark.parametrize("demodulate", [False, True])
 @pytest.mark.parametrize("equalized", [False, True])
 def test_modulated_convolution_is_equations_1_to_3(up, demodulate, equalized):
-    layer = ModulatedConvolution(5, 4, 3, styles=6, up=up, demodulate=demodulate, equalized=equalized)
+    layer = ModulatedConvolution(5, 4, 3, style_width=6, up=up, demodulate=demodulate, equalized=equalized)
     nn.init.normal_(layer.bias)
     features, styles = torch.randn(3, 5, 6, 8), torch.randn(3, 6)
     expected = modulated_one_by_one(layer, features, styles)
@@ -83,20 +83,20 @@ def test_modulated_convolution_is_equations_1_to_3(up, demodulate, equalized):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("up", [False, True])
 def test_modulated_convolution_has_correct_derivatives_of_both_orders(up):
-    layer = ModulatedConvolution(2, 2, 3, styles=3, up=up)
+    layer = ModulatedConvolution(2, 2, 3, style_width=3, up=up)
     inputs = torch.randn(2, 2, 3, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
     assert torch.autograd.gradcheck(layer, inputs)
     assert torch.autograd.gradgradcheck(layer, inputs)
 
 
 def test_demodulation_keeps_the_variance_whatever_the_style():
-    layer = ModulatedConvolution(64, 64, 3, styles=8)
+    layer = ModulatedConvolution(64, 64, 3, style_width=8)
     result = layer(torch.randn(4, 64, 16, 16), 10 * torch.randn(4, 8))[..., 1:-1, 1:-1]
     assert torch.allclose(result.std((1, 2, 3)), torch.full((4,), math.sqrt(2)), rtol=0.1)
 
 
 def test_demodulation_is_computed_in_float32_under_mixed_precision():
-    layer, scales = ModulatedConvolution(64, 4, 3, styles=8), torch.randn(2, 64)
+    layer, scales = ModulatedConvolution(64, 4, 3, style_width=8), torch.randn(2, 64)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = layer.demodulation(scales)
     assert torch.equal(mixed, layer.demodulation(scales))
@@ -156,7 +156,7 @@ def test_halving_does_not_shift_an_image(kernel):
 
 
 def test_doubling_does_not_shift_an_image():
-    layer, picture, style = ModulatedConvolution(1, 1, 3, styles=1, up=True), images(1, 1, 8, 8), torch.ones(1, 1)
+    layer, picture, style = ModulatedConvolution(1, 1, 3, style_width=1, up=True), images(1, 1, 8, 8), torch.ones(1, 1)
     nn.init.ones_(layer.weight)
     assert torch.allclose(layer(picture, style).flip(2, 3), layer(picture.flip(2, 3), style), atol=1e-6)
 
@@ -191,7 +191,7 @@ def test_minibatch_stddev_is_the_mean_deviation_within_a_group(count, group, siz
 
 
 def test_mapping_follows_the_mean_of_its_styles_in_training_alone():
-    mapping = Mapping(4, 8, layers=2)
+    mapping = MappingNetwork(4, 8, layers=2)
     latents = torch.randn(16, 4)
     styles = mapping(latents)
     assert torch.allclose(mapping.mean, 0.005 * styles.mean(0), atol=1e-6)
@@ -202,7 +202,7 @@ def test_mapping_follows_the_mean_of_its_styles_in_training_alone():
 
 
 def test_truncation_leads_from_the_mean_style_to_the_latents_own():
-    mapping = Mapping(4, 8, layers=2).eval()
+    mapping = MappingNetwork(4, 8, layers=2).eval()
     nn.init.normal_(mapping.mean)
     latents = torch.randn(3, 4)
     own = mapping(latents)
@@ -211,7 +211,7 @@ def test_truncation_leads_from_the_mean_style_to_the_latents_own():
 
 
 def test_mapping_looks_at_the_direction_of_a_latent_and_at_its_class():
-    mapping = Mapping(4, 8, classes=2, layers=2)
+    mapping = MappingNetwork(4, 8, classes=2, layers=2)
     latents, labels = torch.randn(3, 4), torch.tensor([0, 1, 0])
     assert torch.allclose(mapping(latents, labels), mapping(7 * latents, labels), atol=1e-5)
     assert not torch.allclose(mapping(latents, labels), mapping(latents, 1 - labels))
@@ -219,7 +219,7 @@ def test_mapping_looks_at_the_direction_of_a_latent_and_at_its_class():
 
 @pytest.mark.parametrize(("size", "layers"), [(8, 4), (16, 6), (64, 10)])
 def test_synthesis_has_the_layers_of_the_paper(size, layers):
-    synthesis = Synthesis(8, 3, size=size, width=2)
+    synthesis = SynthesisNetwork(8, 3, size=size, width=2)
     assert synthesis.layers == layers
     styles = torch.randn(2, layers, 8, requires_grad=True)
     result = synthesis(styles)
@@ -229,9 +229,9 @@ def test_synthesis_has_the_layers_of_the_paper(size, layers):
 
 
 def test_synthesis_and_discriminator_can_be_differentiated_twice():
-    synthesis, judge = Synthesis(8, 3, size=8, width=4), stylegan2.discriminator(3, size=8, width=4, stddev_group=2)
+    synthesis, scores = SynthesisNetwork(8, 3, size=8, width=4), discriminator(3, size=8, width=4, stddev_group=2)
     styles, real = torch.randn(2, synthesis.layers, 8, requires_grad=True), images(2, 3, 8, 8).requires_grad_()
-    for network, given in ((synthesis, styles), (judge, real)):
+    for network, given in ((synthesis, styles), (scores, real)):
         (gradient,) = torch.autograd.grad(network(given).square().sum(), given, create_graph=True)
         gradient.square().sum().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
@@ -243,20 +243,20 @@ def test_synthesis_and_discriminator_can_be_differentiated_twice():
 
 @pytest.mark.parametrize("size", [8, 16, 64])
 def test_discriminator_gives_the_scores_of_an_image_of_its_size(size):
-    assert stylegan2.discriminator(4, size=size, out_channels=5, width=2)(images(3, 4, size, size)).shape == (3, 5)
+    assert discriminator(4, size=size, out_channels=5, width=2)(images(3, 4, size, size)).shape == (3, 5)
 
 
 @pytest.mark.parametrize(("size", "near"), [(48, (32, 64)), (100, (64, 128)), (12, (8, 16)), (4, (8, 16))])
 def test_other_sizes_are_refused_by_naming_those_that_it_takes(size, near):
     message = rf"8, 16, 32, .*got {size}\. Try --size {near[0]} or --size {near[1]}\."
     with pytest.raises(UsageError, match=message):
-        stylegan2.discriminator(3, size=size)
+        discriminator(3, size=size)
     with pytest.raises(UsageError, match=message):
-        Synthesis(8, 3, size=size)
+        SynthesisNetwork(8, 3, size=size)
 
 
 def test_only_minibatch_stddev_couples_a_batch():
-    alone, coupled = (stylegan2.discriminator(3, size=8, width=2, stddev_group=group) for group in (1, 4))
+    alone, coupled = (discriminator(3, size=8, width=2, stddev_group=group) for group in (1, 4))
     assert (alone.smallest_batch, coupled.smallest_batch) == (1, 2)
     calls = []
     for network in (alone, coupled):
@@ -274,7 +274,7 @@ def test_only_minibatch_stddev_couples_a_batch():
 @pytest.mark.parametrize("downs", [1, 2, 3])
 @pytest.mark.parametrize("memory_format", FORMATS)
 def test_generator_takes_any_multiple_of_its_stride_and_keeps_the_format(downs, memory_format):
-    network = stylegan2.generator(3, 4, width=4, downs=downs, blocks=1).to(memory_format=memory_format)
+    network = generator(3, 4, width=4, downs=downs, blocks=1).to(memory_format=memory_format)
     for height, width in ((network.stride, network.stride), (3 * network.stride, 5 * network.stride)):
         result = network(images(2, 3, height, width).to(memory_format=memory_format))
         assert result.shape == (2, 4, height, width)
@@ -283,7 +283,7 @@ def test_generator_takes_any_multiple_of_its_stride_and_keeps_the_format(downs, 
 
 
 def test_generator_is_a_function_of_each_source():
-    network = stylegan2.generator(3, 3, width=4, blocks=2)
+    network = generator(3, 3, width=4, blocks=2)
     scenes = images(3, 3, 16, 16)
     result = network(scenes)
     assert torch.equal(result, network(scenes))
@@ -291,7 +291,7 @@ def test_generator_is_a_function_of_each_source():
 
 
 def test_generator_makes_its_image_of_what_it_encodes():
-    network = stylegan2.generator(3, 3, width=4, blocks=1)
+    network = generator(3, 3, width=4, blocks=1)
     scene = images(2, 3, 32, 16)
     found = network.encode(scene)
     assert [tuple(features.shape) for features in found] == [
@@ -306,7 +306,7 @@ def test_generator_makes_its_image_of_what_it_encodes():
 
 
 def test_generator_encodes_without_the_layers_that_follow():
-    network = stylegan2.generator(3, 3, width=4, blocks=1)
+    network = generator(3, 3, width=4, blocks=1)
     for layer in network.modules():
         if isinstance(layer, StyledLayer | Linear):
             layer.register_forward_hook(lambda *_: pytest.fail("ran too far"))
@@ -315,7 +315,7 @@ def test_generator_encodes_without_the_layers_that_follow():
 
 def test_generator_is_about_as_large_as_resnet_9():
     with torch.device("meta"):
-        count = sum(parameter.numel() for parameter in stylegan2.generator(3, 3).parameters())
+        count = sum(parameter.numel() for parameter in generator(3, 3).parameters())
     assert count == 10_038_723
 
 
@@ -334,7 +334,7 @@ def test_bf16_stays_close_to_fp32(make):
 
 
 def test_synthesis_in_bf16_stays_close_to_fp32_and_sums_its_images_in_fp32():
-    synthesis = Synthesis(8, 3, size=16, width=4).eval()
+    synthesis = SynthesisNetwork(8, 3, size=16, width=4).eval()
     styles = torch.randn(2, synthesis.layers, 8)
     with torch.no_grad():
         expected = synthesis(styles)
@@ -354,7 +354,7 @@ def test_network_is_one_graph_for_the_compiler(make):
 
 
 def test_generator_does_not_get_stuck_at_the_background_of_its_images():
-    network, scenes = stylegan2.generator(1, 1, width=16, blocks=1), torch.ones(4, 1, 16, 16)
+    network, scenes = generator(1, 1, width=16, blocks=1), torch.ones(4, 1, 16, 16)
     for place, scene in enumerate(scenes):
         scene[:, 2 + 2 * place : 6 + 2 * place, 6:10] = -1
     white = F.l1_loss(torch.ones_like(scenes), scenes).item()

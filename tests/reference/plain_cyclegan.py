@@ -36,10 +36,11 @@ class Pool:
 class PlainCycleGAN:
     """Zhu et al., ICCV 2017, from four networks."""
 
-    def __init__(self, a_to_b, b_to_a, judge_a, judge_b, *, steps, pool_size=50, half_life=10_000):
-        self.a_to_b, self.b_to_a, self.judge_a, self.judge_b = a_to_b, b_to_a, judge_a, judge_b
+    def __init__(self, a_to_b, b_to_a, discriminator_a, discriminator_b, *, steps, pool_size=50, half_life=10_000):
+        self.a_to_b, self.b_to_a = a_to_b, b_to_a
+        self.discriminator_a, self.discriminator_b = discriminator_a, discriminator_b
         self.generators = [*a_to_b.parameters(), *b_to_a.parameters()]
-        self.discriminators = [*judge_a.parameters(), *judge_b.parameters()]
+        self.discriminators = [*discriminator_a.parameters(), *discriminator_b.parameters()]
         self.optimizer_g = torch.optim.Adam(self.generators, lr=2e-4, betas=(0.5, 0.999))
         self.optimizer_d = torch.optim.Adam(self.discriminators, lr=2e-4, betas=(0.5, 0.999))
         self.averages = [copy.deepcopy(network) for network in (a_to_b, b_to_a)]
@@ -50,7 +51,7 @@ class PlainCycleGAN:
         fake_b, fake_a = self.a_to_b(a), self.b_to_a(b)
         back_a, back_b = self.b_to_a(fake_b), self.a_to_b(fake_a)
         same_b, same_a = self.a_to_b(b), self.b_to_a(a)
-        score_a, score_b = self.judge_a(fake_a), self.judge_b(fake_b)
+        score_a, score_b = self.discriminator_a(fake_a), self.discriminator_b(fake_b)
         losses = {
             "adversarial_a": F.mse_loss(score_a, torch.ones_like(score_a)),
             "adversarial_b": F.mse_loss(score_b, torch.ones_like(score_b)),
@@ -61,8 +62,8 @@ class PlainCycleGAN:
         }
         return losses, fake_a.detach(), fake_b.detach()
 
-    def discriminator_loss(self, judge, real, fake):
-        score_real, score_fake = judge(real), judge(fake)
+    def discriminator_loss(self, discriminator, real, fake):
+        score_real, score_fake = discriminator(real), discriminator(fake)
         real_loss = F.mse_loss(score_real, torch.ones_like(score_real))
         fake_loss = F.mse_loss(score_fake, torch.zeros_like(score_fake))
         return 0.5 * (real_loss + fake_loss)
@@ -81,16 +82,16 @@ class PlainCycleGAN:
 
         set_requires_grad(self.discriminators, True)
         self.optimizer_d.zero_grad()
-        loss_a = self.discriminator_loss(self.judge_a, a, self.pool_a.query(fake_a))
+        loss_a = self.discriminator_loss(self.discriminator_a, a, self.pool_a.query(fake_a))
         loss_a.backward()
-        loss_b = self.discriminator_loss(self.judge_b, b, self.pool_b.query(fake_b))
+        loss_b = self.discriminator_loss(self.discriminator_b, b, self.pool_b.query(fake_b))
         loss_b.backward()
         self.optimizer_d.step()
 
         self.step_number += 1
         self.images += len(a)
         self.average(len(a))
-        return {**losses, "judge_a": loss_a, "judge_b": loss_b}
+        return {**losses, "discriminator_a": loss_a, "discriminator_b": loss_b}
 
     @torch.no_grad()
     def average(self, batch):

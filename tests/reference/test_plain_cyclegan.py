@@ -19,7 +19,9 @@ def sides(folder, norm, batch):
     }
     trainer = testing.Case("cyclegan", folder, **options).trainer(batch=batch, steps=STEPS)
     model = trainer.model
-    networks = [classical(network) for network in (model.a_to_b, model.b_to_a, model.judge_a, model.judge_b)]
+    networks = [
+        classical(network) for network in (model.a_to_b, model.b_to_a, model.discriminator_a, model.discriminator_b)
+    ]
     for network in networks:
         network.requires_grad_(True)
     return trainer, PlainCycleGAN(*networks, steps=STEPS)
@@ -42,7 +44,7 @@ def test_each_players_gradient_at_the_first_step_is_that_of_the_loop_by_hand(tmp
     losses, fake_a, fake_b = by_hand.generator_loss(batch.a, batch.b)
     expected = {"generators": gradient(losses.values(), by_hand.generators)}
     set_requires_grad(by_hand.discriminators, True)
-    judged = ((by_hand.judge_a, batch.a, fake_a), (by_hand.judge_b, batch.b, fake_b))
+    judged = ((by_hand.discriminator_a, batch.a, fake_a), (by_hand.discriminator_b, batch.b, fake_b))
     judgements = [by_hand.discriminator_loss(*each) for each in judged]
     expected["discriminators"] = gradient(judgements, by_hand.discriminators)
 
@@ -79,7 +81,7 @@ def test_the_losses_and_averages_of_five_steps_are_those_of_the_loop_by_hand(tmp
         expected = {name: float(loss.detach()) for name, loss in by_hand.step(batch.a, batch.b).items()}
         terms = play(batch)
         found = {name.removeprefix("generators."): value for name, value in terms.items() if name[0] == "g"}
-        found |= {f"judge_{side}": terms[f"discriminators.adversarial_{side}"] for side in "ab"}
+        found |= {f"discriminator_{side}": terms[f"discriminators.adversarial_{side}"] for side in "ab"}
         assert found == pytest.approx(expected, rel=1e-3), f"step {step}"
     for name, average in zip(trainer.model.averaged, by_hand.averages, strict=True):
         mine = torch.cat([parameter.detach().flatten() for parameter in averages[name].parameters()])

@@ -24,7 +24,7 @@ from translate.atomic_files import write_atomically
 from translate.data.domains import Spec
 from translate.errors import CheckpointError, PluginError, UsageError
 from translate.formatting import first_few
-from translate.model import Model, discriminator_networks, find_model
+from translate.model import Model, discriminator_networks, find_model, with_current_names
 from translate.plugins import registry
 from translate.version import DISTRIBUTION, __version__
 
@@ -148,6 +148,7 @@ def load_model(path: str | Path, device: torch.device) -> Model[Any]:
     model = _build(path, manifest)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+    tensors = with_current_names(tensors, model)
     _check_fit(path, manifest, model, tensors)
     model.load_state_dict(tensors, strict=False)
     return model.to(device)

@@ -25,7 +25,7 @@ from translate.data.batches.training_data import TrainingData
 from translate.device import Precision, memory_format
 from translate.distributed.group import Group
 from translate.errors import CheckpointError, UsageError
-from translate.model import Model, discriminator_networks
+from translate.model import Model, discriminator_networks, with_current_names
 from translate.random_bits import random_bits
 from translate.training.checkpoint import Checkpoint
 from translate.training.compile import wanted
@@ -165,12 +165,12 @@ class Trainer:
 
         Raises CheckpointError if it is not of this model.
         """
-        tensors = unique_tensors(self.model)
-        if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in checkpoint.model.items()}:
+        tensors, weights = unique_tensors(self.model), with_current_names(checkpoint.model, self.model)
+        if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in weights.items()}:
             raise CheckpointError("The checkpoint's networks are not those of this run: the plugin may have changed.")
         for name, tensor in tensors.items():
-            tensor.copy_(checkpoint.model[name])
-        training = checkpoint.training
+            tensor.copy_(weights[name])
+        training = with_current_names(checkpoint.training, self.model, prefix=r"average\.|optimizer\.[^.]+\.")
         self.averages.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
         self.step = checkpoint.step
         own = {}

@@ -1,4 +1,4 @@
-"""What this distribution offers besides its model: the network that the model uses, for every other model as well."""
+"""Offers the network of this distribution's model, which every other model can use as well."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @translate.hookimpl
 def register_networks(register: RegisterNetwork) -> None:
-    """Imported here and not above, so that `translate --help` does not wait for torch."""
+    """Offer the network. Its module is imported here, so that `translate --help` does not load torch."""
     from translate_gcgan.network import can
 
     register("can", can, role="generator")

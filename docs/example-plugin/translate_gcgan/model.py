@@ -1,8 +1,8 @@
-"""GcGAN: one generator, kept honest by having to translate a turned image into the turned translation.
+"""GcGAN: one generator; the translation of a turned image must be the turned translation of the image.
 
 Fu, Gong, Wang, Batmanghelich, Zhang, Tao: Geometry-Consistent Generative Adversarial Networks for One-Sided
 Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05852; with the quarter turn, one of the paper's two transformations,
-and the weights of the authors' code.
+and the loss weights of the authors' code.
 Deviation: a small context aggregation network is the default generator.
 """
 
@@ -31,7 +31,11 @@ class GcGANConfig(translate.ModelConfig):
 
 
 class Fakes(NamedTuple):
-    """(N, C, H, W) in [-1, 1]. turned_b: translation of the turned images; same_b: of images that are in domain b."""
+    """(N, C, H, W) in [-1, 1].
+
+    fake_b: translations of images of domain a. turned_b: translations of the same images, turned. same_b: images of
+    domain b through the generator.
+    """
 
     fake_b: Tensor
     turned_b: Tensor
@@ -39,25 +43,26 @@ class Fakes(NamedTuple):
 
 
 class GcGAN(translate.Model[GcGANConfig]):
-    """Unpaired, one way: a turned image is translated into the turned translation. Fu et al. 2019."""
+    """Unpaired, one way: turning an image and translating it give the same in either order. Fu et al. 2019."""
 
     name = "gcgan"
     data = translate.Unpaired("a", "b")
     averaged = ("generator",)
+    renamed = {"judge": "discriminator", "judge_turned": "discriminator_turned"}  # noqa: RUF012  read older checkpoints
 
     def __init__(self, config: GcGANConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
         self.identity = config.lambda_identity > 0 and spec.a.channels == spec.b.channels
         self.generator = networks.generator(config.generator, spec.a, spec.b)
-        self.judge = networks.discriminator(config.discriminator, spec.b)
-        self.judge_turned = networks.discriminator(config.discriminator, spec.b)
+        self.discriminator = networks.discriminator(config.discriminator, spec.b)
+        self.discriminator_turned = networks.discriminator(config.discriminator, spec.b)
         self.adversarial = losses.adversarial(config.adversarial)
 
     def players(self) -> Iterator[translate.Player]:
         adam, decay = Adam(2e-4, (0.5, 0.999)), LinearDecay(start=0.5)
         yield Generators([self.generator], self.generator_loss, adam, decay)
         yield Discriminators(
-            [self.judge, self.judge_turned],
+            [self.discriminator, self.discriminator_turned],
             self.discriminator_loss,
             adam,
             decay,
@@ -75,10 +80,11 @@ class GcGAN(translate.Model[GcGANConfig]):
         return Fakes(fake_b, turned_b, batch.b)
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
-        """Fool both judges, agree with oneself across the turn, and leave images of domain b as they are."""
+        """Adversarial terms, geometry consistency (the turned translation), and identity on images of domain b."""
+        adversarial_loss, real_turned = self.adversarial.generator_loss, turn(batch.b)
         terms = {
-            "adversarial": self.adversarial.generator_loss(self.judge, batch.b, fakes.fake_b),
-            "adversarial_turned": self.adversarial.generator_loss(self.judge_turned, turn(batch.b), fakes.turned_b),
+            "adversarial": adversarial_loss(self.discriminator, batch.b, fakes.fake_b),
+            "adversarial_turned": adversarial_loss(self.discriminator_turned, real_turned, fakes.turned_b),
             "geometry": self.config.lambda_geometry * F.l1_loss(fakes.turned_b, turn(fakes.fake_b)),
         }
         if self.identity:
@@ -86,9 +92,9 @@ class GcGAN(translate.Model[GcGANConfig]):
         return terms
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
-        """What is minimised, and what is only logged: how surely real images are known."""
-        real, fake = networks.forward_batched(self.judge, batch.b, fakes.fake_b)
-        real_turned, fake_turned = networks.forward_batched(self.judge_turned, turn(batch.b), fakes.turned_b)
+        """(terms, stats): the sum of the terms is minimised; `real_sign` is only logged, and read by `ada`."""
+        real, fake = networks.forward_batched(self.discriminator, batch.b, fakes.fake_b)
+        real_turned, fake_turned = networks.forward_batched(self.discriminator_turned, turn(batch.b), fakes.turned_b)
         terms = {
             "adversarial": 0.5 * self.adversarial.discriminator(real, fake),
             "adversarial_turned": 0.5 * self.adversarial.discriminator(real_turned, fake_turned),
@@ -96,10 +102,10 @@ class GcGAN(translate.Model[GcGANConfig]):
         return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real, real_turned]))}
 
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
-        """What the adversarial loss asks of the judges besides, if anything."""
+        """The penalty that the adversarial loss needs, if any; see `penalties` above."""
         return {
-            "penalty": self.adversarial.penalty_loss(self.judge, batch.b, fakes.fake_b),
-            "penalty_turned": self.adversarial.penalty_loss(self.judge_turned, turn(batch.b), fakes.turned_b),
+            "penalty": self.adversarial.penalty_loss(self.discriminator, batch.b, fakes.fake_b),
+            "penalty_turned": self.adversarial.penalty_loss(self.discriminator_turned, turn(batch.b), fakes.turned_b),
         }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
@@ -108,7 +114,7 @@ class GcGAN(translate.Model[GcGANConfig]):
 
 
 def turn(images: Tensor) -> Tensor:
-    """A quarter turn: (N, C, H, W) -> (N, C, W, H)."""
+    """Rotate images by 90°: (N, C, H, W) -> (N, C, W, H)."""
     return torch.rot90(images, dims=(2, 3))
 
 

@@ -1,4 +1,4 @@
-"""The context aggregation network: a small generator that keeps full resolution and sees far by dilation.
+"""The context aggregation network: a small generator at full resolution, with a large receptive field by dilation.
 
 Chen, Xu, Koltun: Fast Image Processing with Fully-Convolutional Networks, ICCV 2017, arXiv:1709.00643, section 3.
 Deviations: instance norm in place of the adaptive batch norm, so that an image's result does not depend on its batch;
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class ContextAggregation(nn.Module):
-    """3×3 convolutions dilated by 1, 2, 4, … and at last by 1 again, then a 1×1 convolution to the image."""
+    """3×3 convolutions with dilations 1, 2, 4, … and a last one of 1, then a 1×1 convolution to the image."""
 
     def __init__(self, in_channels: int, out_channels: int, width: int, dilations: list[int]) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ContextAggregation(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, out_channels, 1), nn.Tanh())
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (N, C, H, W) in [-1, 1] of any size above the largest dilation; so is the result."""
+        """images: (N, C, H, W) in [-1, 1], sides above the largest dilation. The result has the same size and range."""
         translated: Tensor = self.layers(images)
         return translated
 
