@@ -85,8 +85,9 @@ def floor():
             for _ in range(played.cycle):
                 played.play()
         trainer = played.trainer
-        weights = sum(p.numel() for seat in trainer.game.seats for p in seat.parameters) * WEIGHT_PASSES["optimizer"]
-        averaged = sum(p.numel() for network in trainer.averages.networks.values() for p in network.parameters())
+        weights = sum(p.numel() for state in trainer.stepper.players for p in state.parameters)
+        weights *= WEIGHT_PASSES["optimizer"]
+        averaged = sum(p.numel() for network in trainer.ema.networks.values() for p in network.parameters())
         flop, matrices = operations.total / played.cycle, moved.total / played.cycle
         stored = 4 * (weights + averaged * WEIGHT_PASSES["average"])
         least = max(flop / rate, matrices / bandwidth) + stored / bandwidth

@@ -27,7 +27,7 @@ from translate.benchmarking.variants import Playing, Variant
 from translate.device import autocast, memory_format, resolve_device, resolve_precision
 from translate.plugins import registry
 from translate.training.config import FitConfig
-from translate.training.step import as_named
+from translate.training.memory_order import from_memory_order
 
 SECONDS = 460
 """After which no further part is begun."""
@@ -79,8 +79,8 @@ def gradients(config, device, variant, within="fp32"):
         for player, optimizer in zip(playing.loop.players, playing.loop.optimizers, strict=True):
             optimizer.register_step_pre_hook(lambda *_, player=player: found.append(take(player.parameters())))
     else:
-        for seat in playing.trainer.game.seats:
-            seat.optimizer.register_step_pre_hook(lambda *_, seat=seat: found.append(take_from(seat)))
+        for state in playing.trainer.stepper.players:
+            state.optimizer.register_step_pre_hook(lambda *_, state=state: found.append(take_from(state)))
     torch.manual_seed(2)  # the noise
     with autocast(device, within):
         playing.play()
@@ -88,12 +88,12 @@ def gradients(config, device, variant, within="fp32"):
     return found
 
 
-def take_from(seat):
-    """The gradients of a player of the engine, whose optimizer has the weights as they lie in memory."""
-    for parameter, laid in seat.laid.items():
-        parameter.grad = None if laid.grad is None else as_named(laid.grad, parameter)
-    taken = take(seat.parameters)
-    for parameter in seat.parameters:
+def take_from(state):
+    """The gradients of a player of the engine, whose optimizer has views of the weights in memory order."""
+    for parameter, dense in state.dense_views.items():
+        parameter.grad = None if dense.grad is None else from_memory_order(dense.grad, parameter)
+    taken = take(state.parameters)
+    for parameter in state.parameters:
         parameter.grad = None
     return taken
 

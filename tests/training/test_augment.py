@@ -160,7 +160,7 @@ def test_colours_turn_about_the_grey_axis():
 
 def steer(made, signs, batch=50):
     for sign in signs:
-        made.steer(torch.as_tensor(sign), batch)
+        made.update_p(torch.as_tensor(sign), batch)
 
 
 def test_p_moves_every_four_batches_by_the_published_amount():

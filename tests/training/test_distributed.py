@@ -97,43 +97,44 @@ def _compared(group):
         return str(error)
 
 
-def _game(group, sign):
-    """A judge whose scores of real images have this sign, augmented by ADA."""
+def _discriminator_of_ones(group, sign):
+    """A discriminator whose scores of real images have this sign, augmented by ADA."""
 
     def loss(batch):
-        return {"loss": model.judge(batch.a).square().mean()}, {
+        return {"loss": model.discriminator(batch.a).square().mean()}, {
             "real_sign": torch.tensor(sign),
             "mine": torch.tensor(sign),
         }
 
-    judge = torch.nn.Linear(4, 1)
-    torch.nn.init.ones_(judge.weight)
-    model = toys.Toy(lambda model: [Discriminators([model.judge], loss)], judge=judge)
-    return model, toys.seat_down(model, group=group)
+    discriminator = torch.nn.Linear(4, 1)
+    torch.nn.init.ones_(discriminator.weight)
+    model = toys.Toy(lambda model: [Discriminators([model.discriminator], loss)], discriminator=discriminator)
+    return model, toys.make_stepper(model, group=group)
 
 
 def _steered(group):
     """Rank 0 finds real images fake, rank 1 finds them real: their mean is below what ADA aims at."""
-    model, game = _game(group, 2.0 * group.rank - 1)
-    seat = game.seats[0]
-    seat.augmentation = DiscriminatorAugment("ada", torch.device("cpu"))
-    seat.augmentation.p.fill_(0.5)
+    model, stepper = _discriminator_of_ones(group, 2.0 * group.rank - 1)
+    state = stepper.players[0]
+    state.augmentation = DiscriminatorAugment("ada", torch.device("cpu"))
+    state.augmentation.p.fill_(0.5)
     for step in range(4):
-        game.play(toys.batch(seed=group.rank), step, 0.0)
-    return [seat.augmentation.p.item(), game.read()["discriminators.mine"], model.judge.weight.tolist()]
+        stepper.run(toys.batch(seed=group.rank), step, 0.0)
+    means = stepper.records.read()
+    return [state.augmentation.p.item(), means["discriminators.mine"], model.discriminator.weight.tolist()]
 
 
 def _not_finite(group):
     """One rank's image is no number."""
-    model, game = _game(group, 0.0)
+    model, stepper = _discriminator_of_ones(group, 0.0)
     images = toys.batch()
     if group.rank == 1:
         images.a[0, 0] = torch.nan
-    game.play(images, 0, 0.0)
+    stepper.run(images, 0, 0.0)
     try:
-        game.read()
+        stepper.records.read()
     except NonFiniteError as error:
-        return [str(error), model.judge.weight.tolist()]
+        return [str(error), model.discriminator.weight.tolist()]
 
 
 def _evaluated(group, folder: Path, name: str):
@@ -153,7 +154,7 @@ def test_weights_that_differ_are_an_error_that_names_one(found):
         assert "Ranks 0 and 1 no longer hold the same weight (1 differ)" in ranks["_compared"]
 
 
-def test_augmentation_follows_the_judge_of_all_ranks_and_counts_all_images(found):
+def test_augmentation_follows_the_discriminator_of_all_ranks_and_counts_all_images(found):
     (p, mean, weight), other = (ranks["_steered"] for ranks in found)
     assert [p, mean, weight] == other
     assert p == pytest.approx(0.5 - 4 * 2 * 4 / 500_000, abs=1e-7)  # four batches of four images on two ranks

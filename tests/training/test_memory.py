@@ -30,7 +30,7 @@ def hungry(batch, outputs):
 def test_running_out_of_memory_names_what_took_it_and_what_takes_less(tmp_path, model, options, remedies):
     trainer = testing.Case(model, tmp_path, **SMALL[model]).trainer(precision="bf16", **options)
     trainer.advance()
-    trainer.game.seats[0].moves[0].loss = hungry
+    trainer.stepper.players[0].moves[0].loss = hungry
     said = r"^Memory ran out in step 2 on cpu\. Weights take [\d.]+ kB"
     with pytest.raises(MemoryFullError, match=said) as caught, explained(trainer):
         trainer.advance()

@@ -101,7 +101,7 @@ class Playing:
     @property
     def uncompiled(self) -> str:
         """Why nothing is compiled, after the first steps of a variant that should be; empty if all is well."""
-        return self.trainer.game.uncompiled if self.trainer is not None else ""
+        return self.trainer.stepper.compile_error if self.trainer is not None else ""
 
     @property
     def cycle(self) -> int:

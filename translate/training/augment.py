@@ -66,7 +66,7 @@ class DiscriminatorAugment:
             return diff_augment(inputs, image_channels)
 
     @torch.no_grad()
-    def steer(self, real_sign: Tensor, images: int) -> None:
+    def update_p(self, real_sign: Tensor, images: int) -> None:
         """Once a batch: real_sign, scalar, is the mean sign of the scores of as many (augmented) real images."""
         self.signs += real_sign * images
         self.images += images

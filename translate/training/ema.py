@@ -15,7 +15,7 @@ from translate.model import Model
 RAMP = 0.05
 
 
-class Averages:
+class EMA:
     """Averaged copies of the networks that a model names in `averaged`.
 
     After a batch the average moves towards the live weights by 1 − ½^(batch / h), where the half-life h in images is

@@ -21,7 +21,7 @@ def explained(trainer: Trainer) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        held = unique_tensors(trainer.model), trainer.averages.tensors() | trainer.game.tensors()
+        held = unique_tensors(trainer.model), trainer.ema.tensors() | trainer.stepper.tensors()
         weights, state = (sum(tensor.nbytes for tensor in tensors.values()) for tensors in held)
         height, width = trainer.data.shape
         raise MemoryFullError(

@@ -43,11 +43,11 @@ from translate.model import Model, find_model
 from translate.plugins import registry
 from translate.training import checkpoint as checkpoints
 from translate.training.checkpoint import Checkpoint
-from translate.training.compile import wanted
+from translate.training.compile import should_compile
 from translate.training.config import FitConfig, complete, length_of
-from translate.training.ema import Averages
+from translate.training.ema import EMA
 from translate.training.memory import explained
-from translate.training.progress import Terminal
+from translate.training.terminal import Terminal
 from translate.training.trainer import Observer, Trainer, ranks_of, timed_steps
 from translate.version import __version__
 
@@ -189,7 +189,9 @@ def _steps(config: FitConfig, data: TrainingData, trainer: Callable[[int], Train
     if config.minutes is not None:
         with explained(thrown_away := trainer(sys.maxsize)):
             steps = timed_steps(thrown_away, config.minutes)
-        if thrown_away.game.compile and not wanted(config.compile, data.device, steps):  # so it must be timed as it is
+        if thrown_away.stepper.compile and not should_compile(
+            config.compile, data.device, steps
+        ):  # so it must be timed as it is
             with explained(thrown_away := trainer(steps)):
                 steps = timed_steps(thrown_away, config.minutes)
         return steps
@@ -211,7 +213,7 @@ def _start_from(trainer: Trainer, path: str) -> None:
                 f"It was trained with {', '.join(others) or 'other images'}."
             )
         live[name].copy_(weights[name])
-    trainer.averages = Averages(trainer.model)
+    trainer.ema = EMA(trainer.model)
 
 
 class Run(Observer):
@@ -349,7 +351,7 @@ class Run(Observer):
         """A grid of the same held-out images as ever, translated; of a model without an input, of the same seeds."""
         path = self.folder / "samples" / f"{trainer.step:09d}.png"
         path.parent.mkdir(exist_ok=True)
-        with trainer.averages.applied(trainer.model):
+        with trainer.ema.applied(trainer.model):
             if needs_no_input(trainer.model):
                 sampler = Sampler(trainer.model, trainer.device, trainer.precision, batch=trainer.config.batch)
                 classes = max(1, len(sampler.domain.classes))

@@ -28,10 +28,10 @@ from translate.errors import CheckpointError, UsageError
 from translate.model import Model, discriminator_networks
 from translate.random_bits import random_bits
 from translate.training.checkpoint import Checkpoint
-from translate.training.compile import wanted
+from translate.training.compile import should_compile
 from translate.training.config import FitConfig
-from translate.training.ema import Averages
-from translate.training.step import Step
+from translate.training.ema import EMA
+from translate.training.step import Stepper
 
 
 class Observer:
@@ -81,16 +81,16 @@ class Trainer:
         self.steps = steps
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
-        self.averages = Averages(self.model)
+        self.ema = EMA(self.model)
         _check_fits(self.model, config, data.shape, self.group.world_size)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
-        self.game = Step(
+        self.stepper = Stepper(
             self.model,
             device=device,
             precision=precision,
             micro_batches=config.micro_batches,
             augment=augment,
-            compile=wanted(config.compile, device, steps),
+            compile=should_compile(config.compile, device, steps),
             group=self.group,
         )
         self.group.sync_batch_layers(self.model)
@@ -108,9 +108,9 @@ class Trainer:
         batch = self.data.batch(self.step)
         self.waited += time.perf_counter() - asked
         with self.group.syncing_batch_layers():
-            self.game.play(batch, self.step, self.step / self.steps)
+            self.stepper.run(batch, self.step, self.step / self.steps)
         self.step += 1
-        self.averages.update(self.config.batch, self.images)
+        self.ema.update(self.config.batch, self.images)
 
     def train(self, observer: Observer, checkpoint_every: int) -> int | None:
         """Play the remaining steps; the number of the signal that ended it early, after saving.
@@ -118,20 +118,20 @@ class Trainer:
         A signal on any rank ends all of them after the same step.
         Raises NonFiniteError at the tick after a loss or gradient that was not finite.
         """
-        self.group.broadcast_(unique_tensors(self.model) | self.averages.tensors())
+        self.group.broadcast_(unique_tensors(self.model) | self.ema.tensors())
         with _signals(observer.stopping) as received:
             first, started, uncompiled = self.step, time.perf_counter(), ""
             while self.step < self.steps:
                 self.advance()
-                if self.game.compile and (self.step == first + 1 or self.game.uncompiled != uncompiled):
-                    uncompiled = self.game.uncompiled
+                if self.stepper.compile and (self.step == first + 1 or self.stepper.compile_error != uncompiled):
+                    uncompiled = self.stepper.compile_error
                     observer.compiled(time.perf_counter() - started, uncompiled)
                 # asked once: what comes later waits for the next step
                 stop = self.group.all_reduce_max(received[0] if received else 0) or None
                 saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
                 if saving or self.step % self.config.log_every == 0:
                     with self.group.raise_on_all_ranks():
-                        observer.tick(self, self.game.read())
+                        observer.tick(self, self.stepper.records.read())
                 if saving:
                     with self.group.raise_on_all_ranks():
                         observer.save(self)
@@ -147,8 +147,8 @@ class Trainer:
         Of several ranks all call it, and the first gets what is each rank's own.
         Raises CheckpointError if the ranks do not hold the same weights.
         """
-        training = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
-        training |= self.game.tensors()
+        training = {f"average.{name}": tensor for name, tensor in self.ema.tensors().items()}
+        training |= self.stepper.tensors()
         own = {name: training.pop(name) for name in list(training) if name.startswith("pool.")}
         own["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -171,7 +171,7 @@ class Trainer:
         for name, tensor in tensors.items():
             tensor.copy_(checkpoint.model[name])
         training = checkpoint.training
-        self.averages.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
+        self.ema.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
         self.step = checkpoint.step
         own = {}
         if ranks_of(checkpoint) == self.group.world_size:
@@ -181,7 +181,7 @@ class Trainer:
                 for n, t in training.items()
                 if n.startswith((f"{prefix}pool.", f"{prefix}random."))
             }
-        self.game.load({n: t for n, t in training.items() if not n.startswith("pool.")} | own)
+        self.stepper.load({n: t for n, t in training.items() if not n.startswith("pool.")} | own)
         if not own:
             self._seed()
             return
@@ -200,7 +200,7 @@ class Trainer:
             for network in discriminator_networks(self.model)
             for tensor in network.state_dict(keep_vars=True).values()
         }
-        with self.averages.applied(self.model):
+        with self.ema.applied(self.model):
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
 
 
@@ -280,13 +280,14 @@ def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03
     checkpoint_share: of the time that goes to ticks, samples and checkpoints.
     """
     started = time.perf_counter()
-    for _ in range(max(3, *(seat.player.every for seat in trainer.game.seats))):  # some compile when they first move
+    rarest = max(state.player.every for state in trainer.stepper.players)
+    for _ in range(max(3, rarest)):  # a player's losses compile in its first move
         trainer.advance()
-    trainer.game.check()  # waits for the device
+    trainer.stepper.records.check()  # waits for the device
     warm, first = time.perf_counter(), trainer.step
     while trainer.group.all_reduce_max(trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20):
         trainer.advance()
-        trainer.game.check()
+        trainer.stepper.records.check()
     now = time.perf_counter()
     left = (minutes * 60 - (now - started)) * (1 - checkpoint_share)
     return trainer.group.all_reduce_max(max(1, int(left / ((now - warm) / (trainer.step - first)))))
