@@ -14,7 +14,7 @@ from translate.training.trainer import Trainer, unique_tensors
 
 
 @contextmanager
-def explained(trainer: Trainer) -> Iterator[None]:
+def explain_out_of_memory(trainer: Trainer) -> Iterator[None]:
     """Inside, running out of memory becomes a MemoryFullError that says what a run holds, and what would help."""
     try:
         yield
