@@ -20,8 +20,8 @@ from translate import Discriminators, testing
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
 from translate.cli.main import main
-from translate.distributed import group as distributed
-from translate.distributed.group import Group, check_batch, process_group
+from translate.distributed.group import Group
+from translate.distributed.launch import check_batch, check_devices, device_of_rank, process_group
 from translate.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from translate.evaluating.evaluation import evaluate
 from translate.plugins import registry
@@ -211,12 +211,12 @@ def test_a_batch_that_the_ranks_do_not_divide_is_refused_with_the_nearest(batch,
 def test_more_devices_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="4 processes need a device each, and this machine has 2 of type cuda"):
-        distributed.check_devices(torch.device("cuda"), 4)
-    distributed.check_devices(torch.device("cpu"), 4)
+        check_devices(torch.device("cuda"), 4)
+    check_devices(torch.device("cpu"), 4)
     for name, value in {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="lower --devices, or torchrun's --nproc-per-node, to 2"):
-        distributed.own_device(torch.device("cuda"))
+        device_of_rank(torch.device("cuda"))
 
 
 # ------------------------------------------------------------------ runs

@@ -30,7 +30,8 @@ from translate.data.images import as_pixels, cut, is_side_by_side
 from translate.data.layout.sides import check_images
 from translate.data.synthesis import parse
 from translate.device import resolve_device
-from translate.distributed.group import Group, own_device
+from translate.distributed.group import Group
+from translate.distributed.launch import device_of_rank
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 from translate.formatting import plural
 from translate.progress import progress_bar
@@ -93,7 +94,7 @@ def apply(
         _check_choices(batch, format, side)
         source, output = _source(str(input)), Path(output).expanduser()
         targets = _Targets(source, Path(input).expanduser(), output, format, overwrite)
-        translator = load(model, str(own_device(resolve_device(device))), precision)
+        translator = load(model, str(device_of_rank(resolve_device(device))), precision)
         origin, to = translator.route(to)
         spec = translator.model.spec
         reader = _Reader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)

@@ -40,7 +40,7 @@ def apply(
     Exit status 1 if some files failed; the rest are done, and a list says which and why.
     """
     from translate.applying.folder import apply as translate_folder
-    from translate.distributed.group import process_group
+    from translate.distributed.launch import process_group
 
     with process_group() as group:
         result = translate_folder(

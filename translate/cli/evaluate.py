@@ -56,7 +56,7 @@ def evaluate(
     each stand the floor, which two halves of the real images reach, and the ceiling, which doing nothing reaches.
     Images with a namesake are compared with it, too.
     """
-    from translate.distributed.group import process_group
+    from translate.distributed.launch import process_group
     from translate.evaluating.evaluation import evaluate as measure
 
     with process_group() as group:

@@ -140,7 +140,7 @@ def _start(model: type[Model[Any]], given: dict[str, Any], words: Sequence[str])
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
-    from translate.distributed.group import check_batch, is_rank, launch
+    from translate.distributed.launch import check_batch, is_rank, launch
     from translate.training.run import find_folder, fit
 
     if config.devices == 1 or is_rank():

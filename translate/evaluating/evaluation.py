@@ -29,7 +29,8 @@ from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
 from translate.device import resolve_device
-from translate.distributed.group import Group, own_device
+from translate.distributed.group import Group
+from translate.distributed.launch import device_of_rank
 from translate.errors import DataError, UsageError
 from translate.evaluating.measuring import Distance, Error, Measuring, fingerprint
 from translate.evaluating.paired import SSIM_WINDOW
@@ -106,7 +107,7 @@ def evaluate(
     """
     started, group = time.perf_counter(), group or Group()
     with group.raise_on_all_ranks():
-        where = own_device(resolve_device(device))
+        where = device_of_rank(resolve_device(device))
         network = load_model(model, where)
         _check_flags(network, to, n, batch, features)
         layout = _layout(network, model, {"a": a, "b": b, "data": data, "swap": swap or None, "images": images})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from translate.distributed.group import process_group
+from translate.distributed.launch import process_group
 from translate.testing.cases import Case, disable_pools, draw_images, flat_gradient
 from translate.testing.dispatch_modes import NoiseByImage
 from translate.training.step import MicroBatch
@@ -47,10 +47,9 @@ def _compare_ranks(rank: int, port: int, folder: str, cases: Sequence[tuple[str,
             case = Case(name, Path(folder, f"{number}-{rank}"), size=size, **options)
             case.images = draw_images(case.folder / "more", case.kind, size, BATCH_OF_ALL)
             share = BATCH_OF_ALL // RANKS
-            with group.syncing_batch_layers():
-                parts = _gradients(
-                    case.trainer(batch=BATCH_OF_ALL, group=group), range(rank * share, (rank + 1) * share)
-                )
+            trainer = case.trainer(batch=BATCH_OF_ALL, group=group)
+            with trainer.batch_layers.active():
+                parts = _gradients(trainer, range(rank * share, (rank + 1) * share))
             if rank > 0:
                 continue
             for objective, whole in _gradients(case.trainer(batch=BATCH_OF_ALL), range(BATCH_OF_ALL)).items():

@@ -25,7 +25,8 @@ from translate.data.batches.training_data import TrainingData
 from translate.data.loading import open_training_data
 from translate.data.options import read_toml
 from translate.device import resolve_device, resolve_precision, use_tf32
-from translate.distributed.group import Group, check_batch, own_device, process_group
+from translate.distributed.group import Group
+from translate.distributed.launch import check_batch, device_of_rank, process_group
 from translate.errors import CheckpointError, UsageError
 from translate.formatting import plural
 from translate.model import Model, find_model
@@ -63,7 +64,7 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
             if config.devices > 1 and group.world_size == 1:
                 raise UsageError("fit() trains in this process; use `translate fit --devices`, or torchrun.")
             config = complete(kind, config, stored)
-            device = own_device(resolve_device(config.device))
+            device = device_of_rank(resolve_device(config.device))
             check_batch(config.batch, group.world_size)
             if config.deterministic:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

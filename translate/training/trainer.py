@@ -36,6 +36,7 @@ from torch import Tensor
 from translate.applying.model_file import stride_of
 from translate.data.batches.training_data import TrainingData
 from translate.device import Precision, memory_format
+from translate.distributed.batch_layers import SyncedBatchLayers
 from translate.distributed.group import Group
 from translate.errors import CheckpointError, UsageError
 from translate.model import Model, discriminator_networks
@@ -106,7 +107,7 @@ class Trainer:
             compile=should_compile(config.compile, device, steps),
             group=self.group,
         )
-        self.group.sync_batch_layers(self.model)
+        self.batch_layers = SyncedBatchLayers(self.model, self.group)
         if self.group.world_size > 1:
             self._seed()
 
@@ -120,7 +121,7 @@ class Trainer:
         started = time.perf_counter()
         batch = self.data.batch(self.step)
         self.waited += time.perf_counter() - started
-        with self.group.syncing_batch_layers():
+        with self.batch_layers.active():
             self.stepper.run(batch, self.step, self.step / self.steps)
         self.step += 1
         self.ema.update(self.config.batch, self.images)
