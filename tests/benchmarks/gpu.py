@@ -23,7 +23,7 @@ import torch._inductor.config
 import translate
 from translate import testing
 from translate.benchmarking.measuring import bench
-from translate.benchmarking.variants import Playing, Variant
+from translate.benchmarking.variants import Variant, VariantRun
 from translate.device import autocast, memory_format, resolve_device, resolve_precision
 from translate.plugins import registry
 from translate.training.config import FitConfig
@@ -73,18 +73,18 @@ class Check(NamedTuple):
 def gradients(config, device, variant, within="fp32"):
     """The flat gradient of each update of the first step, in order. Nothing is moved. within: an outer autocast."""
     torch.manual_seed(1)  # the images
-    playing = Playing(variant, config, device)
+    run = VariantRun(variant, config, device)
     found = []
-    if playing.loop:
-        for player, optimizer in zip(playing.loop.players, playing.loop.optimizers, strict=True):
+    if run.loop:
+        for player, optimizer in zip(run.loop.players, run.loop.optimizers, strict=True):
             optimizer.register_step_pre_hook(lambda *_, player=player: found.append(take(player.parameters())))
     else:
-        for state in playing.trainer.stepper.players:
+        for state in run.trainer.stepper.players:
             state.optimizer.register_step_pre_hook(lambda *_, state=state: found.append(take_from(state)))
     torch.manual_seed(2)  # the noise
     with autocast(device, within):
-        playing.play()
-    assert not playing.uncompiled, playing.uncompiled
+        run.advance()
+    assert not run.compile_error, run.compile_error
     return found
 
 
@@ -149,7 +149,7 @@ def timed(model, rehearsal, device, batches, size, least):
     """The rows of `translate bench`; least: (ratio of the fastest row to the plain loop, share of the matrix rate)."""
     options = TINY[model] if rehearsal else {}
     config = FitConfig(model=model, size=32 if rehearsal else size, options=options)
-    found = bench(config, device, batches, turns=1 if rehearsal else 5, compile=not rehearsal)
+    found = bench(config, device, batches, rounds=1 if rehearsal else 5, compile=not rehearsal)
     checks = []
     for table in found["tables"]:
         ratio, share = (None, None) if rehearsal else least[table["batch"]]
