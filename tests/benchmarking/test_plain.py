@@ -10,7 +10,7 @@ from translate import networks
 from translate.benchmarking.plain import PlainLoop
 from translate.plugins import registry
 from translate.testing.cases import Case
-from translate.testing.checks import matches_the_plain_loop
+from translate.testing.plain_loop import matches_the_plain_loop
 from translate.training.player_state import PlayerState
 from translate.training.step import Stepper
 

@@ -10,10 +10,9 @@ Each function of `CHECKS` takes a `Case` and raises AssertionError with a senten
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,15 @@ from translate.applying.inference import needs_no_input
 from translate.applying.model_file import load_model, write_model_file
 from translate.applying.sampler import Sampler, in_turn
 from translate.applying.translator import Translator
-from translate.benchmarking.plain import PlainLoop
 from translate.data.domains import Paired, Unpaired
 from translate.device import Precision
-from translate.testing.cases import CPU, Case, checkpoint_tensors, disable_pools, flat_gradient, flatten_gradients
+from translate.testing.cases import CPU, Case, checkpoint_tensors, disable_pools, flat_gradient
 from translate.testing.dispatch_modes import NoHostReads, NoiseByImage
+from translate.testing.plain_loop import matches_the_plain_loop
 from translate.testing.ranks import check_ranks
 from translate.training import checkpoint as checkpoints
 from translate.training.compile import compile_errors
 from translate.training.config import FitConfig
-from translate.training.memory_order import to_memory_order
-from translate.training.player_state import PlayerState
 from translate.training.step import MicroBatch
 
 
@@ -48,9 +45,6 @@ def check_model(name: str, *, size: int = 32, **options: Any) -> None:
         for check in CHECKS:
             check(case)
         check_ranks([case])
-
-
-# ------------------------------------------------------------------ the checks
 
 
 def declares_itself_in_full(case: Case) -> None:
@@ -129,33 +123,6 @@ def treats_micro_batches_as_the_batch(case: Case) -> None:
                 f"{objective.name}: 4 micro-batches give a gradient {error:.1e} away from the batch's; terms are means "
                 f"over images, and what is random for each image is drawn with the images as first axis"
             )
-
-
-def matches_the_plain_loop(case: Case) -> None:
-    """Gradients are the plain loop's for three steps, or until each player has moved; so are the weights afterwards.
-
-    The engine's optimizers continue with the plain loop's gradients. Some gradients are pure rounding error, as that of
-    a bias before an instance norm; Adam makes a full step of them, and the two trainings would drift apart.
-    """
-    trainer = case.trainer()
-    plain = PlainLoop(copy.deepcopy(trainer.model), steps=trainer.steps)
-    expected_gradients: list[list[Tensor | None]] = []
-    for state, player, optimizer in zip(trainer.stepper.players, plain.players, plain.optimizers, strict=True):
-        optimizer.register_step_pre_hook(_collect_gradients(player.parameters(), expected_gradients))
-        state.optimizer.register_step_pre_hook(_compare_gradients(state, expected_gradients))
-    for step in range(max(3, *(player.every for player in plain.players))):
-        torch.manual_seed(step)
-        plain.step(trainer.data.batch(step))
-        torch.manual_seed(step)
-        trainer.advance()
-        left = len(expected_gradients)
-        assert not left, f"in step {step + 1} the engine makes {left} updates fewer than the plain loop"
-    expected = plain.model.state_dict()
-    for name, tensor in trainer.model.state_dict().items():
-        _assert_near(tensor.double(), expected[name].double(), name)
-    for name, network in plain.averages.items():
-        for found, tensor in zip(trainer.ema.networks[name].parameters(), network.parameters(), strict=True):
-            _assert_near(found, tensor, f"the average of {name}")
 
 
 def learns_alike_in_bf16(case: Case) -> None:
@@ -286,40 +253,3 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     translates_any_size_reproducibly,
     makes_an_image_of_a_seed,
 )
-
-
-# ------------------------------------------------------------------ comparing with the plain loop
-
-
-def _collect_gradients(parameters: Sequence[Tensor], collected: list[list[Tensor | None]]) -> Callable[..., None]:
-    """A hook of the plain loop's optimizers that appends a copy of the gradients before each step."""
-
-    def collect(*_: Any) -> None:
-        # In the strides of the parameter, since a fused optimizer walks them together.
-        collected.append([None if p.grad is None else torch.empty_like(p).copy_(p.grad) for p in parameters])
-
-    return collect
-
-
-def _compare_gradients(state: PlayerState, collected: list[list[Tensor | None]]) -> Callable[..., None]:
-    """A hook of a player's optimizer that compares its gradients with the first collected ones, and puts those in."""
-
-    def compare(*_: Any) -> None:
-        assert collected, f"{state.name} makes an update that the plain loop does not make"
-        dense_views = list(state.dense_views.values())
-        expected = [
-            None if gradient is None else to_memory_order(gradient, parameter)
-            for gradient, parameter in zip(collected.pop(0), state.parameters, strict=True)
-        ]
-        found = flatten_gradients(dense_views, [view.grad for view in dense_views])
-        _assert_near(found, flatten_gradients(dense_views, expected), f"a gradient of {state.name}")
-        for view, gradient in zip(dense_views, expected, strict=True):
-            view.grad = gradient
-
-    return compare
-
-
-def _assert_near(found: Tensor, expected: Tensor, what: str) -> None:
-    """Within 1e-5 of the plain loop's, in norm."""
-    away, scale = float((found - expected).detach().norm()), float(expected.detach().norm())
-    assert away <= 1e-5 * scale, f"{what} is {away / scale if scale else away:.1e} away from that of the plain loop"

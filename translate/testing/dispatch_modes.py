@@ -13,9 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Random numbers by the number of the draw and of the image, so that parts of a batch draw what the whole does.
 
-    By the length of its first axis a draw is taken for numbers of each image; of each image two rows, one after the
-    other, where it is twice as long as the part; of every second image where it is half as long (both only if there is
-    a second axis); and else for numbers that the images share. images: the part's, as numbers in the whole batch.
+    The length of a draw's first axis, compared with the number of images in the part, says what its rows are:
+
+    equal           one row an image
+    twice as long   two rows an image, one after the other (only if there is a second axis)
+    half as long    one row for every second image (only if there is a second axis)
+    other           numbers that all images share
+
+    images: the images of the part, as indices in the whole batch.
     """
 
     def __init__(self, images: range) -> None:
@@ -40,7 +45,7 @@ class NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _drawn(self, shape: torch.Size, draw: Callable[..., Tensor]) -> Tensor:
-        """Standard numbers of that shape."""
+        """Numbers of that shape from `draw`."""
 
         def numbers(shape: torch.Size, image: int) -> Tensor:
             generator = torch.Generator().manual_seed(self.draws * 1009 + image)
@@ -52,7 +57,7 @@ class NoiseByImage(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return numbers(shape, 0)
 
     def _rows(self, shape: torch.Size) -> Sequence[int]:
-        """What stands for the images that the rows of a draw belong to; nothing if they belong to none."""
+        """A seed for each row of a draw, made of its image; empty if the images share the draw."""
         first, last, count = self.images.start, self.images.stop, len(self.images)
         if shape and shape[0] == count:
             return self.images

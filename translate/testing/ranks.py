@@ -23,10 +23,11 @@ RANKS, BATCH_OF_ALL = 2, 4
 
 
 def check_ranks(cases: Sequence[Case]) -> None:
-    """Two processes with half of a batch each give each player the gradient that one gives with the batch.
+    """Two processes with half of a batch each compute the gradient of one process with the whole batch.
 
-    Within 1e-5 relative, before the optimizer, penalties included; the same weights, noise fixed image by image, no
-    pool. All models in one go, since starting processes takes seconds. Raises AssertionError.
+    Compared for each move and lazy penalty of each player, before the optimizer, within 1e-5 relative; same weights,
+    random numbers fixed by image, no pools. All models at once, since starting processes takes seconds.
+    Raises AssertionError.
     """
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -38,7 +39,7 @@ def check_ranks(cases: Sequence[Case]) -> None:
 
 
 def _compare_ranks(rank: int, port: int, folder: str, cases: Sequence[tuple[str, int, dict[str, Any]]]) -> None:
-    """One of the processes; the first leaves what is wrong in a file."""
+    """One of the processes; the first writes what is wrong into a file."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(RANKS)}
     complaints: list[str] = []

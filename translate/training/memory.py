@@ -1,4 +1,4 @@
-"""What to say when memory runs out: what took it, and which flags take less."""
+"""The message when memory runs out: what needed it, and which flags need less."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from translate.training.trainer import Trainer, unique_tensors
 
 @contextmanager
 def explain_out_of_memory(trainer: Trainer) -> Iterator[None]:
-    """Inside, running out of memory becomes a MemoryFullError that says what a run holds, and what would help."""
+    """Inside, running out of memory becomes a MemoryFullError that says what the run holds, and what would help."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -41,7 +41,7 @@ def _size_of(device: torch.device) -> str:
 
 
 def _remedies(trainer: Trainer) -> Iterator[str]:
-    """Flags that take less memory, the one that changes least first."""
+    """Flags that need less memory; first the one that changes the training least."""
     config = trainer.config
     batch, parts, ranks = config.batch, config.micro_batches, trainer.group.world_size
     more = next((n for n in range(parts + 1, batch // ranks + 1) if batch // ranks % n == 0), None)
