@@ -74,7 +74,7 @@ def test_a_penalty_differentiates_by_the_image_before_it_was_augmented():
     assert model.d.layer.weight.grad.abs().sum() > 0
 
 
-def test_ada_asks_for_the_stat_that_steers_it():
+def test_ada_requires_the_stat_real_sign():
     model = Images(stats=False)
     with pytest.raises(PluginError, match="real_sign"):
         Stepper(model, device=CPU, precision="fp32", augment="ada").run(model.batch(), 0, 0.0)

@@ -65,7 +65,7 @@ def _two_ranks(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     with process_group() as group:
-        found = {check.__name__: check(group) for check in (_raised, _compared, _steered, _not_finite)}
+        found = {check.__name__: check(group) for check in (_raised, _compared, _adapted, _not_finite)}
         found["_applied"] = _applied(group, folder, "out")
         found["_evaluated"] = [_evaluated(group, folder, name) for name in MODELS]
         (folder / str(rank)).write_text(json.dumps(found))
@@ -112,7 +112,7 @@ def _discriminator_of_ones(group, sign):
     return model, toys.make_stepper(model, group=group)
 
 
-def _steered(group):
+def _adapted(group):
     """Rank 0 finds real images fake, rank 1 finds them real: their mean is below what ADA aims at."""
     model, stepper = _discriminator_of_ones(group, 2.0 * group.rank - 1)
     state = stepper.players[0]
@@ -155,7 +155,7 @@ def test_weights_that_differ_are_an_error_that_names_one(found):
 
 
 def test_augmentation_follows_the_discriminator_of_all_ranks_and_counts_all_images(found):
-    (p, mean, weight), other = (ranks["_steered"] for ranks in found)
+    (p, mean, weight), other = (ranks["_adapted"] for ranks in found)
     assert [p, mean, weight] == other
     assert p == pytest.approx(0.5 - 4 * 2 * 4 / 500_000, abs=1e-7)  # four batches of four images on two ranks
     assert mean == 0.0

@@ -133,15 +133,15 @@ def adaptive(inputs: Tensor, image_channels: slice, p: Tensor) -> Tensor:
     """
     height, width = inputs.shape[2:]
     draw = _Draws(inputs, p)
-    turn = _Draws(inputs, 1 - (1 - p).sqrt())  # of two rotations one happens with probability p
+    draw_angle = _Draws(inputs, 1 - (1 - p).sqrt())  # at least one of two rotations happens with probability p
     mirror = 1 - 2 * draw.integer(2)
     quarter = draw.integer(4 if height == width else 1) * (math.pi / 2)
     shift = draw.uniform(1 / 8, 2)
     scale, stretch = draw.normal(0.2).exp2(), draw.normal(0.2).exp2()
     drift = draw.normal(1 / 8, 2)
     blit = _scaling(mirror, torch.ones_like(mirror)) @ _rotation(quarter)
-    turned = _scaling(stretch, 1 / stretch) @ _rotation(turn.uniform(math.pi))
-    linear = blit @ _scaling(scale, scale) @ _rotation(turn.uniform(math.pi)) @ turned
+    stretched = _scaling(stretch, 1 / stretch) @ _rotation(draw_angle.uniform(math.pi))
+    linear = blit @ _scaling(scale, scale) @ _rotation(draw_angle.uniform(math.pi)) @ stretched
     moved = torch.stack([(shift[:, 0] * width).round(), (shift[:, 1] * height).round()], 1)
     drifted = torch.stack([drift[:, 0] * width, drift[:, 1] * height], 1)
     inputs = warp(inputs, linear, (blit @ moved[:, :, None] + linear @ drifted[:, :, None]).squeeze(2))

@@ -248,7 +248,7 @@ class Stepper:
         total = torch.stack(list(found.values())).sum() * weight
         if not total.requires_grad:
             raise PluginError(
-                f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks that they shall move."
+                f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks that they should move."
             )
         state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         for name, term in found.items():
