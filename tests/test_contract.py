@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 
 from translate import Adam, Discriminators, Generators, Images, Model, ModelConfig, Move, Paired, Penalty, Unpaired
 from translate.data.domains import Spec
-from translate.training.step import Step
+from translate.training.step import Stepper
 
 PIXELS, LATENTS, BATCH, STEPS = 48, 8, 4, 10
 
@@ -271,12 +271,12 @@ def test_every_network_of_a_paper_is_trained(kind, precision):
     torch.manual_seed(0)
     model = kind(ModelConfig(), Spec({}))
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    step = Step(model, device=torch.device("cpu"), precision=precision)
+    stepper = Stepper(model, device=torch.device("cpu"), precision=precision)
     fields = model.data.fields
     for number in range(STEPS):
         batch = model.data.batch_type(*(torch.randn(BATCH, PIXELS).clamp(-1, 1) for _ in fields))
-        step.play(batch, number, number / STEPS)
-    metrics = step.read()
+        stepper.run(batch, number, number / STEPS)
+    metrics = stepper.records.read()
     assert all(value == value for value in metrics.values())
     moved = {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {name for name, _ in model.named_children()}

@@ -19,5 +19,5 @@ if __name__ == "__main__":
             trainer = testing.Case(name, Path(folder), **options).trainer(steps=20)
             for step in range(1, 21):
                 trainer.advance()
-                for term, value in trainer.game.read().items():
+                for term, value in trainer.stepper.records.read().items():
                     print(name, step, term, value.hex())

@@ -1,4 +1,4 @@
-"""Writes that are complete or absent: under a temporary name, flushed to the disk, then renamed."""
+"""Files that are complete or absent: written under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from translate.errors import CheckpointError
 
 TEMPORARY = ".writing-"
-"""How names begin that a write has before it is complete; what a killed process leaves begins so."""
+"""The prefix of the names of incomplete files, such as a killed process leaves."""
 
 
 def write_file(path: Path, content: bytes) -> dict[str, Any]:
@@ -31,13 +31,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         write_file(aside, content)
         aside.replace(path)
     except OSError as error:
-        with suppress(OSError):  # as when the folder is no folder
+        with suppress(OSError):  # the folder may not be a folder
             aside.unlink()
         raise explain_os_error(error, path) from error
 
 
 def explain_os_error(error: OSError, path: Path) -> CheckpointError:
-    """A full disk, in words; what was there before is whole, since writes go to a temporary name."""
+    """The error for a write that failed, such as on a full disk. Earlier files are intact: see TEMPORARY."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CheckpointError(
             f"The disk is full: {path} could not be written; what was saved before is whole. Make room and go on."

@@ -1,4 +1,4 @@
-"""Where and how tensors are computed: device, precision, memory format; by name, or by what the machine is good at."""
+"""Where and how tensors are computed: device, precision and memory format, by name or chosen for the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA, else MPS, else the CPU. Raises UsageError if it is not there."""
+    """The device of that name; "auto" is CUDA, else MPS, else the CPU. Raises UsageError if it cannot be used."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -33,10 +33,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device, deep: bool = False) -> Precision:
-    """The precision of that name; "auto" is the one that the device is best at.
+    """The precision of that name; "auto" is the fastest one of the device.
 
-    deep: images have more than 8 bits, which the 8 and 11 of bf16's and fp16's fractions would not hold; "auto" is
-    fp32 then.
+    deep: images have more than 8 bits, too many for the 8 and 11 significant bits of bf16 and fp16; then "auto" is
+    fp32.
+    Raises UsageError for an unknown name.
     """
     if name == "auto":
         return "fp32" if deep else fastest_precision(device)
@@ -57,15 +58,15 @@ def fastest_precision(device: torch.device) -> Precision:
 
 
 def use_tf32(allowed: bool) -> None:
-    """Whether a GPU's matrix units may round what they multiply in fp32 to 11 significant bits, which is faster."""
+    """Whether a GPU may round the factors of fp32 matrix products to 11 significant bits (TF32), which is faster."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, since tensors of the same sizes come and go with every step.
+    """Make the C library keep freed memory, since every step allocates tensors of the same sizes.
 
-    glibc gives large blocks back to the system at once, and gets them again page by page. Does nothing elsewhere.
+    glibc returns large blocks to the system at once, and gets them back page by page. Does nothing elsewhere.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         no_mapped_blocks, no_trimming = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
@@ -74,7 +75,7 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch has a class for it on devices, and its CPU allocator a plain RuntimeError."""
+    """Whether memory ran out: torch has an error class for devices; its CPU allocator raises a plain RuntimeError."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
@@ -84,7 +85,7 @@ def cores() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system has it."""
+    """The processor's name, as the system reports it."""
     return _cpu_info("model name").strip() or platform.processor() or platform.machine()
 
 
@@ -94,7 +95,7 @@ def _cpu_flag(*names: str) -> bool:
 
 
 def _cpu_info(key: str) -> str:
-    """A line of /proc/cpuinfo; empty outside Linux, where torch has no public way to ask."""
+    """A value of /proc/cpuinfo, since torch has no public function for it; empty outside Linux."""
     try:
         with open("/proc/cpuinfo") as file:
             return next((line.partition(":")[2] for line in file if line.startswith(key)), "")

@@ -1,4 +1,4 @@
-"""What a benchmark plays and says; no test asserts a time."""
+"""What a benchmark runs and reports; no test asserts a time."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from test_conformance import SMALL
 
 from translate.benchmarking.measuring import Operations, Row, bench, fastest, peak_in_a_process
-from translate.benchmarking.variants import Playing, variants
+from translate.benchmarking.variants import VariantRun, variants
 from translate.plugins import registry
 from translate.training.config import FitConfig
 
@@ -21,25 +21,25 @@ def config(model="gan", options=MLP, **engine):
 
 
 @pytest.mark.parametrize("model", registry.model_names())
-def test_every_model_is_played_in_every_row(model):
+def test_every_model_runs_in_every_row(model):
     for variant in variants(CPU):
         if not variant.compiled:
-            playing = Playing(variant, config(model, SMALL[model]), CPU)
-            before = [parameter.detach().clone() for parameter in playing.model.parameters()]
-            for _ in range(playing.all_moved):
-                playing.play()
-            moved = [not torch.equal(*pair) for pair in zip(before, playing.model.parameters(), strict=True)]
+            run = VariantRun(variant, config(model, SMALL[model]), CPU)
+            before = [parameter.detach().clone() for parameter in run.model.parameters()]
+            for _ in range(run.steps_until_all_moved):
+                run.advance()
+            moved = [not torch.equal(*pair) for pair in zip(before, run.model.parameters(), strict=True)]
             assert sum(moved) > len(moved) / 2, variant
 
 
 @pytest.mark.parametrize(("model", "cycle"), [("cyclegan", 1), ("wgan-gp", 5), ("stylegan2", 16)])
-def test_a_turn_has_every_move_and_penalty_once_at_least(model, cycle):
-    assert Playing(variants(CPU)[0], config(model, SMALL[model]), CPU).cycle == cycle
+def test_a_cycle_has_every_move_and_penalty_once_at_least(model, cycle):
+    assert VariantRun(variants(CPU)[0], config(model, SMALL[model]), CPU).cycle == cycle
 
 
 @pytest.mark.slow
 def test_each_batch_size_has_all_rows_and_what_exceeds_the_memory_costs_its_own_only():
-    found = bench(config(), CPU, [10**12, 2], turns=2, compile=False)
+    found = bench(config(), CPU, [10**12, 2], rounds=2, compile=False)
     assert [table["batch"] for table in found["tables"]] == [10**12, 2]
     large, small = (table["rows"] for table in found["tables"])
     assert [row["name"] for row in large] == [row["name"] for row in small] == NAMES[:-1]
@@ -56,9 +56,9 @@ def test_each_batch_size_has_all_rows_and_what_exceeds_the_memory_costs_its_own_
 
 def test_another_error_is_not_taken_for_a_lack_of_memory():
     row = Row(variants(CPU)[0], config(), CPU)
-    row.playing.play = lambda: torch.zeros(2) @ torch.zeros(3)
+    row.run.advance = lambda: torch.zeros(2) @ torch.zeros(3)
     with pytest.raises(RuntimeError, match="size"):
-        row.play(1)
+        row.run_steps(1)
 
 
 def test_a_process_that_does_not_come_to_its_end_has_no_peak():
@@ -76,7 +76,7 @@ def test_operations_are_those_of_products_and_convolutions_forward_and_backward(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # tracing reads .grad of every tensor
 def test_a_compiled_row_says_what_compiling_took():
-    rows = bench(config(), CPU, [2], turns=1)["tables"][0]["rows"]
+    rows = bench(config(), CPU, [2], rounds=1)["tables"][0]["rows"]
     assert [row["name"] for row in rows] == NAMES
     assert rows[-1]["compiled"]
     assert rows[-1]["seconds_to_compile"] > 0

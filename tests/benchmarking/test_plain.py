@@ -1,4 +1,4 @@
-"""The plain loop holds the engine, and says so when the engine plays another game.
+"""The engine is compared with the plain loop, and the check notices an engine that computes something else.
 
 That it is itself right is shown in tests/reference, against a loop written by hand.
 """
@@ -9,8 +9,10 @@ import torch
 from translate import networks
 from translate.benchmarking.plain import PlainLoop
 from translate.plugins import registry
-from translate.testing import kit as testing
-from translate.training.step import Seat, Step
+from translate.testing.cases import Case
+from translate.testing.plain_loop import matches_the_plain_loop
+from translate.training.player_state import PlayerState
+from translate.training.step import Stepper
 
 NAMED = [(role, name) for role in ("generator", "discriminator") for name in registry.networks(role)]
 
@@ -18,43 +20,43 @@ NAMED = [(role, name) for role in ("generator", "discriminator") for name in reg
 @pytest.fixture
 def case(tmp_path):
     small = {"generator": "dcgan(width=4)", "discriminator": 'dcgan(width=4, norm="layer")', "latents": 8}
-    return testing.Case("wgan-gp", tmp_path, **small)
+    return Case("wgan-gp", tmp_path, **small)
 
 
-def test_an_engine_with_another_gradient_is_told(case, monkeypatch):
-    right = Step._gradient
+def test_an_engine_with_another_gradient_is_noticed(case, monkeypatch):
+    right = Stepper.compute_gradient
 
-    def without_penalty(self, seat, update, chunks):
-        seat.summed = []
-        return right(self, seat, update, chunks)
+    def without_penalty(self, state, objective, parts):
+        state.summed_penalties = []
+        return right(self, state, objective, parts)
 
-    monkeypatch.setattr(Step, "_gradient", without_penalty)
+    monkeypatch.setattr(Stepper, "compute_gradient", without_penalty)
     with pytest.raises(AssertionError, match=r"a gradient of discriminators is .* away"):
-        testing.plays_as_the_plain_loop_does(case)
+        matches_the_plain_loop(case)
 
 
-def test_an_engine_with_another_rate_is_told(case, monkeypatch):
-    right = Seat._optimizer
+def test_an_engine_with_another_rate_is_noticed(case, monkeypatch):
+    right = PlayerState._make_optimizer
 
     def faster(self):
         optimizer = right(self)
         optimizer.param_groups[0]["lr"] *= 2
         return optimizer
 
-    monkeypatch.setattr(Seat, "_optimizer", faster)
+    monkeypatch.setattr(PlayerState, "_make_optimizer", faster)
     with pytest.raises(AssertionError, match="away from that of the plain loop"):
-        testing.plays_as_the_plain_loop_does(case)
+        matches_the_plain_loop(case)
 
 
-def test_an_engine_that_skips_an_update_is_told(case, monkeypatch):
-    monkeypatch.setattr(Seat, "turn", lambda seat, step: None)
+def test_an_engine_that_skips_an_update_is_noticed(case, monkeypatch):
+    monkeypatch.setattr(PlayerState, "own_step", lambda state, step: None)
     with pytest.raises(AssertionError, match="in step 1 the engine makes 1 updates fewer"):
-        testing.plays_as_the_plain_loop_does(case)
+        matches_the_plain_loop(case)
 
 
 def test_the_plain_loop_makes_one_call_for_each_role(tmp_path):
     small = {"generator": "resnet(blocks=1, width=4)", "discriminator": "patchgan(layers=1, width=4)"}
-    trainer = testing.Case("cyclegan", tmp_path, **small).trainer(batch=2)
+    trainer = Case("cyclegan", tmp_path, **small).trainer(batch=2)
     calls = []
     trainer.model.a_to_b.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     trainer.advance()

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from translate.benchmarking.measuring import Operations, matrix_rate
-from translate.benchmarking.variants import Playing, variants
+from translate.benchmarking.variants import VariantRun, variants
 from translate.device import cpu_name, keep_freed_memory
 from translate.plugins import registry
 from translate.training.config import FitConfig, complete
@@ -42,25 +42,25 @@ class Moved(TorchDispatchMode):
         return found
 
 
-def playing(model, size, batch):
-    """What `fit` plays on the CPU without compiling, after its first steps."""
+def started_run(model, size, batch):
+    """What `fit` runs on the CPU without compiling, after its first steps."""
     config = complete(registry.model(model), FitConfig(model=model, size=size, batch=batch), None)
     config = config.model_copy(update={"discriminator_augment": "none"})
     variant = next(each for each in reversed(variants(CPU)) if not each.compiled)
-    started = Playing(variant, config, CPU)
+    run = VariantRun(variant, config, CPU)
     for _ in range(2):
-        started.play()
-    return started
+        run.advance()
+    return run
 
 
-def seconds_a_step(played, turns):
-    """The median over turns, each a whole cycle of the game."""
+def seconds_a_step(run, rounds):
+    """The median over rounds, each a whole cycle of moves and penalties."""
     taken = []
-    for _ in range(turns):
+    for _ in range(rounds):
         started = time.perf_counter()
-        for _ in range(played.cycle):
-            played.play()
-        taken.append((time.perf_counter() - started) / played.cycle)
+        for _ in range(run.cycle):
+            run.advance()
+        taken.append((time.perf_counter() - started) / run.cycle)
     return statistics.median(taken)
 
 
@@ -80,17 +80,18 @@ def floor():
     print(f"a large bf16 matrix product: {rate / 1e12:.2f} TFLOP/s; a copy: {bandwidth / 1e9:.1f} GB/s\n")
     print("model      size batch   GFLOP  GB of matrices  GB of weights  floor ms  measured ms  share")
     for model, (size, batch) in STEPS.items():
-        played = playing(model, size, batch)
+        run = started_run(model, size, batch)
         with Operations() as operations, Moved() as moved:
-            for _ in range(played.cycle):
-                played.play()
-        trainer = played.trainer
-        weights = sum(p.numel() for seat in trainer.game.seats for p in seat.parameters) * WEIGHT_PASSES["optimizer"]
-        averaged = sum(p.numel() for network in trainer.averages.networks.values() for p in network.parameters())
-        flop, matrices = operations.total / played.cycle, moved.total / played.cycle
+            for _ in range(run.cycle):
+                run.advance()
+        trainer = run.trainer
+        weights = sum(p.numel() for state in trainer.stepper.players for p in state.parameters)
+        weights *= WEIGHT_PASSES["optimizer"]
+        averaged = sum(p.numel() for network in trainer.ema.networks.values() for p in network.parameters())
+        flop, matrices = operations.total / run.cycle, moved.total / run.cycle
         stored = 4 * (weights + averaged * WEIGHT_PASSES["average"])
         least = max(flop / rate, matrices / bandwidth) + stored / bandwidth
-        measured = seconds_a_step(played, 7 if played.cycle == 1 else 3)
+        measured = seconds_a_step(run, 7 if run.cycle == 1 else 3)
         print(
             f"{model:10} {size:4} {batch:5} {flop / 1e9:7.0f} {matrices / 1e9:15.2f} {stored / 1e9:14.2f} "
             f"{1000 * least:9.0f} {1000 * measured:12.0f} {least / measured:6.0%}"
@@ -103,7 +104,7 @@ def scaling():
     for size in SIZES:
         cells = []
         for batch in BATCHES:
-            milliseconds = 1000 * seconds_a_step(playing("cyclegan", size, batch), 5)
+            milliseconds = 1000 * seconds_a_step(started_run("cyclegan", size, batch), 5)
             cells.append(f"{milliseconds:8.0f} ({milliseconds / batch / (size / 128) ** 2:4.0f})      ")
         print(f"{size:4}²  " + "".join(cells), flush=True)
 

@@ -23,11 +23,11 @@ import torch._inductor.config
 import translate
 from translate import testing
 from translate.benchmarking.measuring import bench
-from translate.benchmarking.variants import Playing, Variant
+from translate.benchmarking.variants import Variant, VariantRun
 from translate.device import autocast, memory_format, resolve_device, resolve_precision
 from translate.plugins import registry
 from translate.training.config import FitConfig
-from translate.training.step import as_named
+from translate.training.memory_order import from_memory_order
 
 SECONDS = 460
 """After which no further part is begun."""
@@ -73,27 +73,27 @@ class Check(NamedTuple):
 def gradients(config, device, variant, within="fp32"):
     """The flat gradient of each update of the first step, in order. Nothing is moved. within: an outer autocast."""
     torch.manual_seed(1)  # the images
-    playing = Playing(variant, config, device)
+    run = VariantRun(variant, config, device)
     found = []
-    if playing.loop:
-        for player, optimizer in zip(playing.loop.players, playing.loop.optimizers, strict=True):
+    if run.loop:
+        for player, optimizer in zip(run.loop.players, run.loop.optimizers, strict=True):
             optimizer.register_step_pre_hook(lambda *_, player=player: found.append(take(player.parameters())))
     else:
-        for seat in playing.trainer.game.seats:
-            seat.optimizer.register_step_pre_hook(lambda *_, seat=seat: found.append(take_from(seat)))
+        for state in run.trainer.stepper.players:
+            state.optimizer.register_step_pre_hook(lambda *_, state=state: found.append(take_from(state)))
     torch.manual_seed(2)  # the noise
     with autocast(device, within):
-        playing.play()
-    assert not playing.uncompiled, playing.uncompiled
+        run.advance()
+    assert not run.compile_error, run.compile_error
     return found
 
 
-def take_from(seat):
-    """The gradients of a player of the engine, whose optimizer has the weights as they lie in memory."""
-    for parameter, laid in seat.laid.items():
-        parameter.grad = None if laid.grad is None else as_named(laid.grad, parameter)
-    taken = take(seat.parameters)
-    for parameter in seat.parameters:
+def take_from(state):
+    """The gradients of a player of the engine, whose optimizer has views of the weights in memory order."""
+    for parameter, dense in state.dense_views.items():
+        parameter.grad = None if dense.grad is None else from_memory_order(dense.grad, parameter)
+    taken = take(state.parameters)
+    for parameter in state.parameters:
         parameter.grad = None
     return taken
 
@@ -149,7 +149,7 @@ def timed(model, rehearsal, device, batches, size, least):
     """The rows of `translate bench`; least: (ratio of the fastest row to the plain loop, share of the matrix rate)."""
     options = TINY[model] if rehearsal else {}
     config = FitConfig(model=model, size=32 if rehearsal else size, options=options)
-    found = bench(config, device, batches, turns=1 if rehearsal else 5, compile=not rehearsal)
+    found = bench(config, device, batches, rounds=1 if rehearsal else 5, compile=not rehearsal)
     checks = []
     for table in found["tables"]:
         ratio, share = (None, None) if rehearsal else least[table["batch"]]

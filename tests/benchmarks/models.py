@@ -41,7 +41,7 @@ def measure(name: str) -> str:
         if step == 2:
             started = time.perf_counter()
         trainer.advance()
-        trainer.game.check()
+        trainer.stepper.records.check()
     seconds = (time.perf_counter() - started) / 16
     parameters = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

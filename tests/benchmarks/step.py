@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from translate.benchmarking.variants import Playing, Variant
+from translate.benchmarking.variants import Variant, VariantRun
 from translate.training.config import FitConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
@@ -25,8 +25,8 @@ WARM_UP = 2
 
 
 def by_hand(config):
-    """A function that plays one step of the loop by hand, on torch's own layers."""
-    model = Playing(Variant("plain loop", plain=True), config, CPU).model
+    """A function that runs one step of the loop by hand, on torch's own layers."""
+    model = VariantRun(Variant("plain loop", plain=True), config, CPU).model
     model.requires_grad_(True)
     networks = [
         classical(network) for network in (model.a_to_b, model.b_to_a, model.discriminator_a, model.discriminator_b)
@@ -54,8 +54,8 @@ def main():
     )
     steps = {
         "by hand": by_hand(config),
-        "plain loop": Playing(Variant("plain loop", plain=True), config, CPU).play,
-        "engine, fp32": Playing(Variant("engine"), config, CPU).play,
+        "plain loop": VariantRun(Variant("plain loop", plain=True), config, CPU).advance,
+        "engine, fp32": VariantRun(Variant("engine"), config, CPU).advance,
     }
     times = {name: [] for name in steps}
     for turn in range(WARM_UP + given.turns):

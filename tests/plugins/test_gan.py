@@ -12,7 +12,7 @@ from translate.data.domains import DomainSpec, Spec
 from translate.device import autocast
 from translate.errors import UsageError
 from translate.players import Discriminators, Generators
-from translate.training.step import Step
+from translate.training.step import Stepper
 from translate_gan import CGAN, DCGAN, GAN, WGANGP, Fake
 from translate_networks import dcgan, mlp
 
@@ -48,11 +48,11 @@ def player(model, kind):
 @pytest.mark.parametrize("adversarial", ["bce", "minimax", "lsgan", "hinge", "wgan", "relativistic"])
 def test_every_model_plays_a_step_with_every_loss(kind, adversarial):
     model = build(kind, adversarial=adversarial, discriminator_steps=1)
-    step = Step(model, device=CPU, precision="fp32")
-    step.play(batch_of(model), 0, 0.0)
+    stepper = Stepper(model, device=CPU, precision="fp32")
+    stepper.run(batch_of(model), 0, 0.0)
     terms = {"discriminators.adversarial", "discriminators.real_sign", "generators.adversarial"}
     penalty = {"discriminators.penalty"} if adversarial in ("wgan", "relativistic") else set()
-    assert step.read().keys() == terms | penalty
+    assert stepper.records.read().keys() == terms | penalty
 
 
 def test_the_penalty_is_that_of_the_paper_per_image_and_two_sided():
@@ -136,11 +136,11 @@ def test_fakes_are_of_the_classes_of_their_batch():
 
 def test_the_generator_of_wgan_gp_moves_on_each_fifth_step_after_five_of_the_critic():
     model = build(WGANGP, **SMOOTH)
-    step = Step(model, device=CPU, precision="fp32")
+    stepper = Stepper(model, device=CPU, precision="fp32")
     moves = []
     for number in range(10):
         before = {name: value.clone() for name, value in model.named_parameters()}
-        step.play(batch_of(model, seed=number), number, 0.0)
+        stepper.run(batch_of(model, seed=number), number, 0.0)
         moves.append({name.split(".")[0] for name, value in model.named_parameters() if (value != before[name]).any()})
     assert moves == ([{"discriminator"}] * 4 + [{"discriminator", "generator"}]) * 2
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from translate.data.domains import DomainSpec, Spec
 from translate.errors import UsageError
 from translate.players import Discriminators, Generators
-from translate.training.step import Step
+from translate.training.step import Stepper
 from translate_stylegan import StyleGAN2, StyleGAN2Config
 
 CLASSES = ("boot", "coat", "gown")
@@ -114,9 +114,9 @@ def test_penalties_come_as_often_as_in_the_paper_and_not_at_weight_0():
 @pytest.mark.parametrize("adversarial", ["bce", "lsgan", "hinge", "wgan", "relativistic"])
 def test_it_plays_with_every_loss(adversarial):
     model = build(adversarial=adversarial, classes=CLASSES)
-    step = Step(model, device=torch.device("cpu"), precision="fp32")
-    step.play(batch_of(model), 0, 0.0)
-    assert all(torch.isfinite(torch.tensor(list(step.read().values()))))
+    stepper = Stepper(model, device=torch.device("cpu"), precision="fp32")
+    stepper.run(batch_of(model), 0, 0.0)
+    assert all(torch.isfinite(torch.tensor(list(stepper.records.read().values()))))
 
 
 # ------------------------------------------------------------------ styles

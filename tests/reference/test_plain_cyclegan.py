@@ -5,8 +5,8 @@ import torch
 from plain_cyclegan import PlainCycleGAN, classical, set_requires_grad
 
 from translate.benchmarking.plain import PlainLoop
-from translate.testing import kit as testing
-from translate.training.step import Chunk
+from translate.testing.cases import Case, flat_gradient
+from translate.training.step import MicroBatch
 
 STEPS = 8
 
@@ -17,7 +17,7 @@ def sides(folder, norm, batch):
         "generator": f"resnet(blocks=2, width=8, norm='{norm}')",
         "discriminator": f"patchgan(layers=2, width=8, norm='{norm}')",
     }
-    trainer = testing.Case("cyclegan", folder, **options).trainer(batch=batch, steps=STEPS)
+    trainer = Case("cyclegan", folder, **options).trainer(batch=batch, steps=STEPS)
     model = trainer.model
     networks = [
         classical(network) for network in (model.a_to_b, model.b_to_a, model.discriminator_a, model.discriminator_b)
@@ -33,12 +33,12 @@ def gradient(losses, parameters):
 
 def test_each_players_gradient_at_the_first_step_is_that_of_the_loop_by_hand(tmp_path):
     trainer, by_hand = sides(tmp_path, norm="instance", batch=2)
-    for seat in trainer.game.seats:
-        seat.pools.clear()
+    for state in trainer.stepper.players:
+        state.pools.clear()
     batch = trainer.data.batch(0)
-    chunk, found = Chunk(batch), {}
-    for seat in trainer.game.seats:  # no optimizer in between: both judge the same fakes
-        found[seat.name] = testing.flat_gradient(trainer.game, seat, seat.moves[0], [chunk])
+    part, found = MicroBatch(batch), {}
+    for state in trainer.stepper.players:  # no optimizer in between: both see the same fakes
+        found[state.name] = flat_gradient(trainer.stepper, state, state.moves[0], [part])
 
     set_requires_grad(by_hand.discriminators, False)
     losses, fake_a, fake_b = by_hand.generator_loss(batch.a, batch.b)
@@ -55,13 +55,13 @@ def test_each_players_gradient_at_the_first_step_is_that_of_the_loop_by_hand(tmp
 
 
 def engine(trainer):
-    """Plays a step and gives the loss terms; the averages."""
+    """A function that runs a step and returns the loss terms; the averages."""
 
-    def play(batch):
+    def run(batch):
         trainer.advance()
-        return trainer.game.read()
+        return trainer.stepper.records.read()
 
-    return play, trainer.averages.networks
+    return run, trainer.ema.networks
 
 
 def plain_loop(trainer):
@@ -75,11 +75,11 @@ def test_the_losses_and_averages_of_five_steps_are_those_of_the_loop_by_hand(tmp
     # Batch norm, because no bias stands in front of it: the gradient of such a bias is rounding, Adam makes it ± the
     # learning rate, and after five steps losses that began 1e-7 apart are 1e-2 apart.
     trainer, by_hand = sides(tmp_path, norm="batch", batch=1)
-    play, averages = side(trainer)
+    run, averages = side(trainer)
     for step in range(5):  # the decay begins at step 4; the pool is not yet full
         batch = trainer.data.batch(step)
         expected = {name: float(loss.detach()) for name, loss in by_hand.step(batch.a, batch.b).items()}
-        terms = play(batch)
+        terms = run(batch)
         found = {name.removeprefix("generators."): value for name, value in terms.items() if name[0] == "g"}
         found |= {f"discriminator_{side}": terms[f"discriminators.adversarial_{side}"] for side in "ab"}
         assert found == pytest.approx(expected, rel=1e-3), f"step {step}"

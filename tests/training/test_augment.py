@@ -1,4 +1,4 @@
-"""What discriminators see: exact at p = 0, per image, twice differentiable, and steered as published."""
+"""What discriminators see: exact at p = 0, per image, twice differentiable, and adapted as published."""
 
 import math
 
@@ -158,33 +158,33 @@ def test_colours_turn_about_the_grey_axis():
     torch.testing.assert_close(recolour(flipped, slice(None), -one, one, none, none), inputs)
 
 
-def steer(made, signs, batch=50):
+def update(made, signs, batch=50):
     for sign in signs:
-        made.steer(torch.as_tensor(sign), batch)
+        made.update_p(torch.as_tensor(sign), batch)
 
 
 def test_p_moves_every_four_batches_by_the_published_amount():
     made = augment("ada", 0.0)
     for _ in range(3):
-        steer(made, [0.9])
+        update(made, [0.9])
         assert made.p == 0
-    steer(made, [0.9])
+    update(made, [0.9])
     torch.testing.assert_close(made.p, torch.tensor(200 / 500_000))
-    steer(made, [1.0, 0.0, 0.0, 0.0])  # the mean decides
+    update(made, [1.0, 0.0, 0.0, 0.0])  # the mean decides
     assert made.p == 0
-    steer(made, [-1.0] * 4)
+    update(made, [-1.0] * 4)
     assert made.p == 0
-    steer(made, [1.0] * 4, batch=1_000_000)
+    update(made, [1.0] * 4, batch=1_000_000)
     assert made.p == 1
 
 
 def test_a_resumed_run_steers_as_a_straight_one():
     signs = [0.9, 0.7, 0.2, 0.8, 0.65, 0.3, 0.9, 0.9, 0.9]
     straight, before, after = augment("ada", 0.5), augment("ada", 0.5), augment("ada", 0.0)
-    steer(straight, signs)
-    steer(before, signs[:6])
+    update(straight, signs)
+    update(before, signs[:6])
     after.load({name: tensor.clone() for name, tensor in before.tensors().items()})
-    steer(after, signs[6:])
+    update(after, signs[6:])
     assert straight.tensors().keys() == after.tensors().keys()
     assert all(torch.equal(tensor, after.tensors()[name]) for name, tensor in straight.tensors().items())
     assert straight.p != 0.5
@@ -199,7 +199,7 @@ def test_diff_augment_has_no_state():
 def test_nothing_is_read_on_the_host():
     inputs = torch.zeros(2, 3, 8, 8, device="meta")  # has no values to read
     made = DiscriminatorAugment("ada", inputs.device)
-    steer(made, [made.p])
+    update(made, [made.p])
     assert adaptive(inputs, slice(0, 3), made.p).shape == inputs.shape
     assert diff_augment(inputs, slice(0, 3)).shape == inputs.shape
 

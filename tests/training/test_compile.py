@@ -10,11 +10,11 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from toys import Toy, batch, net, seat_down
+from toys import Toy, batch, make_stepper, net
 
 from translate import Discriminators, Generators, testing
 from translate.plugins import registry
-from translate.training.compile import wanted
+from translate.training.compile import should_compile
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SMALL = ["--generator", "unet(width=4)", "--discriminator", "patchgan(layers=1, width=4)", "--size", "32"]
@@ -58,11 +58,11 @@ def test_a_compiled_run_learns_as_a_plain_one_does_and_finds_its_code_again(tmp_
 
 
 def test_auto_compiles_long_runs_on_a_gpu_alone():
-    assert not wanted("auto", CPU, 10**6)
-    assert not wanted("auto", CUDA, 100)
-    assert wanted("auto", CUDA, 100_000)
-    assert wanted("on", CPU, 1)
-    assert not wanted("off", CUDA, 10**6)
+    assert not should_compile("auto", CPU, 10**6)
+    assert not should_compile("auto", CUDA, 100)
+    assert should_compile("auto", CUDA, 100_000)
+    assert should_compile("on", CPU, 1)
+    assert not should_compile("off", CUDA, 10**6)
 
 
 class Two(NamedTuple):
@@ -103,13 +103,13 @@ def test_a_loss_that_cannot_be_compiled_runs_as_it_is_written(loss):
     weights = {}
     for compile in (True, False):
         model = Toy(players, forward=forward, g=net(), d=net(1))
-        step = seat_down(model, compile=compile)
+        stepper = make_stepper(model, compile=compile)
         if compile:
-            step.exchange(lambda function: torch.compile(function, fullgraph=True, backend="aot_eager"))
+            stepper.wrap_losses(lambda function: torch.compile(function, fullgraph=True, backend="aot_eager"))
         for number in range(3):
             with warnings.catch_warnings(action="ignore", category=UserWarning):
-                step.play(batch(number), number, 0.0)
-        assert bool(step.uncompiled) == compile
+                stepper.run(batch(number), number, 0.0)
+        assert bool(stepper.compile_error) == compile
         weights[compile] = model.state_dict()
     for name, value in weights[False].items():
         assert torch.allclose(weights[True][name], value, atol=1e-6), name

@@ -20,8 +20,8 @@ from translate import Discriminators, testing
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
 from translate.cli.main import main
-from translate.distributed import group as distributed
-from translate.distributed.group import Group, check_batch, process_group
+from translate.distributed.group import Group
+from translate.distributed.launch import check_batch, check_devices, device_of_rank, process_group
 from translate.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from translate.evaluating.evaluation import evaluate
 from translate.plugins import registry
@@ -65,7 +65,7 @@ def _two_ranks(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     with process_group() as group:
-        found = {check.__name__: check(group) for check in (_raised, _compared, _steered, _not_finite)}
+        found = {check.__name__: check(group) for check in (_raised, _compared, _adapted, _not_finite)}
         found["_applied"] = _applied(group, folder, "out")
         found["_evaluated"] = [_evaluated(group, folder, name) for name in MODELS]
         (folder / str(rank)).write_text(json.dumps(found))
@@ -97,43 +97,44 @@ def _compared(group):
         return str(error)
 
 
-def _game(group, sign):
-    """A judge whose scores of real images have this sign, augmented by ADA."""
+def _discriminator_of_ones(group, sign):
+    """A discriminator whose scores of real images have this sign, augmented by ADA."""
 
     def loss(batch):
-        return {"loss": model.judge(batch.a).square().mean()}, {
+        return {"loss": model.discriminator(batch.a).square().mean()}, {
             "real_sign": torch.tensor(sign),
             "mine": torch.tensor(sign),
         }
 
-    judge = torch.nn.Linear(4, 1)
-    torch.nn.init.ones_(judge.weight)
-    model = toys.Toy(lambda model: [Discriminators([model.judge], loss)], judge=judge)
-    return model, toys.seat_down(model, group=group)
+    discriminator = torch.nn.Linear(4, 1)
+    torch.nn.init.ones_(discriminator.weight)
+    model = toys.Toy(lambda model: [Discriminators([model.discriminator], loss)], discriminator=discriminator)
+    return model, toys.make_stepper(model, group=group)
 
 
-def _steered(group):
+def _adapted(group):
     """Rank 0 finds real images fake, rank 1 finds them real: their mean is below what ADA aims at."""
-    model, game = _game(group, 2.0 * group.rank - 1)
-    seat = game.seats[0]
-    seat.augmentation = DiscriminatorAugment("ada", torch.device("cpu"))
-    seat.augmentation.p.fill_(0.5)
+    model, stepper = _discriminator_of_ones(group, 2.0 * group.rank - 1)
+    state = stepper.players[0]
+    state.augmentation = DiscriminatorAugment("ada", torch.device("cpu"))
+    state.augmentation.p.fill_(0.5)
     for step in range(4):
-        game.play(toys.batch(seed=group.rank), step, 0.0)
-    return [seat.augmentation.p.item(), game.read()["discriminators.mine"], model.judge.weight.tolist()]
+        stepper.run(toys.batch(seed=group.rank), step, 0.0)
+    means = stepper.records.read()
+    return [state.augmentation.p.item(), means["discriminators.mine"], model.discriminator.weight.tolist()]
 
 
 def _not_finite(group):
     """One rank's image is no number."""
-    model, game = _game(group, 0.0)
+    model, stepper = _discriminator_of_ones(group, 0.0)
     images = toys.batch()
     if group.rank == 1:
         images.a[0, 0] = torch.nan
-    game.play(images, 0, 0.0)
+    stepper.run(images, 0, 0.0)
     try:
-        game.read()
+        stepper.records.read()
     except NonFiniteError as error:
-        return [str(error), model.judge.weight.tolist()]
+        return [str(error), model.discriminator.weight.tolist()]
 
 
 def _evaluated(group, folder: Path, name: str):
@@ -153,8 +154,8 @@ def test_weights_that_differ_are_an_error_that_names_one(found):
         assert "Ranks 0 and 1 no longer hold the same weight (1 differ)" in ranks["_compared"]
 
 
-def test_augmentation_follows_the_judge_of_all_ranks_and_counts_all_images(found):
-    (p, mean, weight), other = (ranks["_steered"] for ranks in found)
+def test_augmentation_follows_the_discriminator_of_all_ranks_and_counts_all_images(found):
+    (p, mean, weight), other = (ranks["_adapted"] for ranks in found)
     assert [p, mean, weight] == other
     assert p == pytest.approx(0.5 - 4 * 2 * 4 / 500_000, abs=1e-7)  # four batches of four images on two ranks
     assert mean == 0.0
@@ -210,12 +211,12 @@ def test_a_batch_that_the_ranks_do_not_divide_is_refused_with_the_nearest(batch,
 def test_more_devices_than_there_are_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UsageError, match="4 processes need a device each, and this machine has 2 of type cuda"):
-        distributed.check_devices(torch.device("cuda"), 4)
-    distributed.check_devices(torch.device("cpu"), 4)
+        check_devices(torch.device("cuda"), 4)
+    check_devices(torch.device("cpu"), 4)
     for name, value in {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="lower --devices, or torchrun's --nproc-per-node, to 2"):
-        distributed.own_device(torch.device("cuda"))
+        device_of_rank(torch.device("cuda"))
 
 
 # ------------------------------------------------------------------ runs

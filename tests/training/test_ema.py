@@ -1,4 +1,4 @@
-"""Averages: half-life in images, ramp-up, buffers, and the way back."""
+"""EMA: half-life in images, ramp-up, buffers, and the way back."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from toys import Toy, net
 
-from translate.training.ema import Averages
+from translate.training.ema import EMA
 
 
 def model(**networks):
@@ -24,7 +24,7 @@ def test_an_average_keeps_half_after_a_half_life_at_any_batch_size():
     for size in (1, 4, 20):
         live = model()
         live.average_half_life = 100
-        averages, start = Averages(live), copy.deepcopy(live.g)
+        averages, start = EMA(live), copy.deepcopy(live.g)
         shift(live.g)
         for step in range(100 // size):
             averages.update(size, images_seen=1_000_000 + step * size)
@@ -34,7 +34,7 @@ def test_an_average_keeps_half_after_a_half_life_at_any_batch_size():
 
 def test_it_ramps_up_so_that_the_random_start_is_forgotten():
     live = model()
-    averages, start = Averages(live), copy.deepcopy(live.g)
+    averages, start = EMA(live), copy.deepcopy(live.g)
     shift(live.g)
     averages.update(1, images_seen=1)  # the half-life is a twentieth of an image
     left = 0.5**20
@@ -44,7 +44,7 @@ def test_it_ramps_up_so_that_the_random_start_is_forgotten():
 
 def test_a_hand_written_loop_agrees():
     live = model()
-    averages, expected = Averages(live), copy.deepcopy(live.g)
+    averages, expected = EMA(live), copy.deepcopy(live.g)
     for step in range(1, 30):
         shift(live.g, 0.1 * (-1) ** step)
         averages.update(3, images_seen=3 * step)
@@ -57,7 +57,7 @@ def test_a_hand_written_loop_agrees():
 
 def test_buffers_are_copied_whatever_their_type():
     live = model(g=nn.BatchNorm1d(4))
-    averages = Averages(live)
+    averages = EMA(live)
     live.g(torch.randn(8, 4))
     averages.update(1, images_seen=1000)
     for average, now in zip(averages.networks["g"].buffers(), live.g.buffers(), strict=True):
@@ -66,7 +66,7 @@ def test_buffers_are_copied_whatever_their_type():
 
 def test_they_are_applied_inside_and_gone_outside_even_after_an_error():
     live = model()
-    averages, before = Averages(live), live.g
+    averages, before = EMA(live), live.g
     with averages.applied(live):
         assert live.g is averages.networks["g"]
     with pytest.raises(KeyError), averages.applied(live):
@@ -77,7 +77,7 @@ def test_they_are_applied_inside_and_gone_outside_even_after_an_error():
 
 def test_the_state_makes_the_round_trip():
     live = model(g=nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
-    first, second = Averages(live), Averages(live)
+    first, second = EMA(live), EMA(live)
     shift(live.g)
     live.g(torch.randn(8, 4))
     first.update(1, images_seen=100)
@@ -86,6 +86,6 @@ def test_the_state_makes_the_round_trip():
 
 
 def test_a_model_without_averages_has_none():
-    averages = Averages(Toy(lambda m: [], g=net()))
+    averages = EMA(Toy(lambda m: [], g=net()))
     averages.update(1, images_seen=1)
     assert averages.tensors() == {}

@@ -5,7 +5,7 @@ import torch
 
 from translate import testing
 from translate.errors import MemoryFullError
-from translate.training.memory import explained
+from translate.training.memory import explain_out_of_memory
 
 SMALL = {
     "cyclegan": {"generator": "resnet(blocks=1, width=4)", "discriminator": "patchgan(layers=1, width=4)"},
@@ -30,14 +30,14 @@ def hungry(batch, outputs):
 def test_running_out_of_memory_names_what_took_it_and_what_takes_less(tmp_path, model, options, remedies):
     trainer = testing.Case(model, tmp_path, **SMALL[model]).trainer(precision="bf16", **options)
     trainer.advance()
-    trainer.game.seats[0].moves[0].loss = hungry
+    trainer.stepper.players[0].moves[0].loss = hungry
     said = r"^Memory ran out in step 2 on cpu\. Weights take [\d.]+ kB"
-    with pytest.raises(MemoryFullError, match=said) as caught, explained(trainer):
+    with pytest.raises(MemoryFullError, match=said) as caught, explain_out_of_memory(trainer):
         trainer.advance()
     assert str(caught.value).endswith(f"What takes less: {remedies}; start again with these and another --run.")
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
     trainer = testing.Case("pix2pix", tmp_path, **SMALL["pix2pix"]).trainer()
-    with pytest.raises(RuntimeError, match="something else"), explained(trainer):
+    with pytest.raises(RuntimeError, match="something else"), explain_out_of_memory(trainer):
         raise RuntimeError("something else")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import Toy, batch, moved, net, seat_down, weights
+from toys import Toy, batch, make_stepper, moved, net, weights
 
 from translate import Adam, Discriminators, Generators
 from translate.errors import NonFiniteError
@@ -12,7 +12,7 @@ from translate.training.checkpoint import Checkpoint
 BAD = 2  # the step at which something goes wrong
 
 
-def game(wrong):
+def prepare(wrong):
     """A generator whose loss is multiplied by `wrong` on one step, and a critic that is always well."""
     now = [0]
 
@@ -25,13 +25,13 @@ def game(wrong):
         yield Generators([m.g], generator_loss, Adam(0.01, clip=1.0))
 
     model = Toy(players, g=net(), d=net(1))
-    step = seat_down(model)
+    stepper = make_stepper(model)
 
-    def play(number):
+    def run(number):
         now[0] = number
-        step.play(batch(number), number, 0.0)
+        stepper.run(batch(number), number, 0.0)
 
-    return model, step, play
+    return model, stepper, run
 
 
 def sqrt_at_zero(m):
@@ -44,41 +44,41 @@ WRONG = {"NaN": lambda m: float("nan"), "infinity": lambda m: float("inf"), "the
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_the_update_is_skipped_bit_for_bit_and_later_ones_go_on(kind):
-    model, step, play = game(WRONG[kind])
+    model, stepper, run = prepare(WRONG[kind])
     for number in range(BAD):
-        play(number)
-    before, state = weights(model), {name: value.clone() for name, value in step.tensors().items()}
-    play(BAD)
+        run(number)
+    before, state = weights(model), {name: value.clone() for name, value in stepper.tensors().items()}
+    run(BAD)
     assert moved(before, model) == {"d"}
-    mine = {name: value for name, value in step.tensors().items() if name.startswith("optimizer.generators")}
+    mine = {name: value for name, value in stepper.tensors().items() if name.startswith("optimizer.generators")}
     assert mine
     assert all(torch.equal(value, state[name]) for name, value in mine.items()), "Adam's moments and count of steps"
-    play(BAD + 1)
+    run(BAD + 1)
     assert moved(before, model) == {"d", "g"}
-    assert all(value.isfinite().all() for value in [*model.parameters(), *step.tensors().values()])
+    assert all(value.isfinite().all() for value in [*model.parameters(), *stepper.tensors().values()])
 
 
 @pytest.mark.parametrize(
     ("kind", "term"), [("NaN", "broken"), ("infinity", "broken"), ("the gradient", "the gradient")]
 )
 def test_the_first_failure_is_named_by_step_player_and_term(kind, term):
-    _, step, play = game(WRONG[kind])
+    _, stepper, run = prepare(WRONG[kind])
     for number in range(BAD):
-        play(number)
-    step.check()
+        run(number)
+    stepper.records.check()
     for number in range(BAD, BAD + 3):
-        play(number)
-    for ask in (step.check, step.read):
+        run(number)
+    for ask in (stepper.records.check, stepper.records.read):
         with pytest.raises(NonFiniteError, match=rf"^Step {BAD + 1}: {term} of generators \(generator_loss\) is NaN"):
             ask()
 
 
 def test_a_failure_in_the_very_first_step_leaves_an_optimizer_that_has_not_begun():
     model = Toy(lambda m: [Generators([m.g], lambda batch: {"x": m.g(batch.a).mean() * float("nan")})], g=net())
-    step, before = seat_down(model), weights(model)
-    step.play(batch(), 0, 0.0)
+    stepper, before = make_stepper(model), weights(model)
+    stepper.run(batch(), 0, 0.0)
     assert not moved(before, model)
-    assert all(not value.any() for value in step.tensors().values())
+    assert all(not value.any() for value in stepper.tensors().values())
 
 
 def test_micro_batches_name_the_term_too():
@@ -90,10 +90,10 @@ def test_micro_batches_name_the_term_too():
 
     data = batch(size=4)
     data.b[3, 0] = 7
-    step = seat_down(Toy(players, g=net()), micro_batches=4)
-    step.play(data, 0, 0.0)
+    stepper = make_stepper(Toy(players, g=net()), micro_batches=4)
+    stepper.run(data, 0, 0.0)
     with pytest.raises(NonFiniteError, match="Step 1: bad of generators"):
-        step.read()
+        stepper.records.read()
 
 
 @pytest.mark.parametrize("part", ["model", "training"])

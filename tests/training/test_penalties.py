@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from toys import Toy, batch, gradients_left, net, seat_down
+from toys import Toy, batch, gradients_left, make_stepper, net
 
 from translate import Adam, Discriminators, Generators, Penalty
 
@@ -31,14 +31,14 @@ def test_a_penalty_of_every_1_is_summed_into_the_first_move():
 
     model = Toy(players, d=net(1))
     d, data, found = copy.deepcopy(model.d), batch(), gradients_left(model)
-    step = seat_down(model)
-    step.play(data, 0, 0.0)
+    stepper = make_stepper(model)
+    stepper.run(data, 0, 0.0)
     expected = gradient_of(d, d(data.a).mean() - d(data.b).mean() + gradient_penalty(d, data.b))
     first = dict(found[: len(found) // 2])
     mine = torch.cat([first[name].flatten() for name, _ in model.named_parameters()])
     torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-7)
     assert len(found) == 8, "two moves, and no step of the penalty's own"
-    assert step.read().keys() == {"discriminators.critic", "discriminators.r1"}
+    assert stepper.records.read().keys() == {"discriminators.critic", "discriminators.r1"}
 
 
 @pytest.mark.parametrize("every", [2, 3])
@@ -48,12 +48,12 @@ def test_a_lazy_penalty_equals_a_hand_written_loop_with_gain_and_corrected_adam(
         yield Discriminators([m.d], critic_loss(m), Adam(0.01, (0.5, 0.99)), penalties=[penalty])
 
     model = Toy(players, g=net(), d=net(1, seed=1))
-    d, step = copy.deepcopy(model.d), seat_down(model)
+    d, stepper = copy.deepcopy(model.d), make_stepper(model)
     share = every / (every + 1)
     optimizer = torch.optim.Adam(d.parameters(), 0.01 * share, (0.5**share, 0.99**share))
     for number in range(7):
         data = batch(number)
-        step.play(data, number, 0.0)
+        stepper.run(data, number, 0.0)
         optimizer.zero_grad()
         (d(data.a).mean() - d(data.b).mean()).backward()
         optimizer.step()
@@ -63,7 +63,7 @@ def test_a_lazy_penalty_equals_a_hand_written_loop_with_gain_and_corrected_adam(
             optimizer.step()
     for mine, expected in zip(model.d.parameters(), d.parameters(), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
-    penalties = step.read()["discriminators.r1"]
+    penalties = stepper.records.read()["discriminators.r1"]
     assert penalties < every * 10, "the log has the term itself, without the gain"
 
 
@@ -77,9 +77,9 @@ def test_k_counts_the_players_own_turns():
 
         yield Generators([m.g], lambda batch: {"g": m.g(batch.a).mean()}, every=2, penalties=[Penalty(path, 3)])
 
-    step = seat_down(Toy(players, g=net()))
+    stepper = make_stepper(Toy(players, g=net()))
     for number in range(14):  # the closure reads it
-        step.play(batch(), number, 0.0)
+        stepper.run(batch(), number, 0.0)
     assert turns == [1, 7, 13]
 
 
@@ -94,24 +94,24 @@ def test_penalties_are_float32_in_bf16_too():
 
         yield Discriminators([m.d], critic_loss(m), penalties=[Penalty(look), Penalty(look, 2)])
 
-    seat_down(Toy(players, d=net(1)), precision="bf16").play(batch(), 0, 0.0)
+    make_stepper(Toy(players, d=net(1)), precision="bf16").run(batch(), 0, 0.0)
     assert kinds == [(torch.float32, False)] * 2
 
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_penalties_average_over_micro_batches(every):
-    def play(parts):
+    def gradients(parts):
         def players(m):
             penalty = Penalty(lambda batch: {"r1": gradient_penalty(m.d, batch.a)}, every)
             yield Discriminators([m.d], critic_loss(m), Adam(1e-9), penalties=[penalty])
 
         model = Toy(players, d=net(1))
         found = gradients_left(model)
-        step = seat_down(model, micro_batches=parts)
-        step.play(batch(size=8), 0, 0.0)
+        stepper = make_stepper(model, micro_batches=parts)
+        stepper.run(batch(size=8), 0, 0.0)
         last = dict(found if every == 1 else found[4 * parts :])
-        return torch.cat([last[name].flatten() for name in sorted(last)]), step.read()
+        return torch.cat([last[name].flatten() for name in sorted(last)]), stepper.records.read()
 
-    (whole, metrics), (parts, same) = play(1), play(4)
+    (whole, metrics), (parts, same) = gradients(1), gradients(4)
     assert (whole - parts).norm() / whole.norm() < 1e-5
     assert same == pytest.approx(metrics, rel=1e-5, abs=1e-6)

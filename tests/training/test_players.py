@@ -1,4 +1,4 @@
-"""What a model declares about its game."""
+"""What a model declares about its players."""
 
 import pytest
 import torch

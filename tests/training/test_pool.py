@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import Fake, Toy, batch, net, seat_down
+from toys import Fake, Toy, batch, make_stepper, net
 
 from translate import Discriminators
 from translate.training.pool import ImagePool
@@ -69,11 +69,11 @@ def test_pooled_fields_alone_go_through_it_and_once_a_step():
         yield Discriminators([m.d], [loss, loss], pool=("fake",), pool_size=1)
 
     model = Toy(players, forward=lambda m, batch: Fake(batch.a), d=net(1))
-    step = seat_down(model)
+    stepper = make_stepper(model)
     torch.manual_seed(0)
     batches = [batch(number, size=1) for number in range(12)]
     for number, data in enumerate(batches):
-        step.play(data, number, 0.0)
+        stepper.run(data, number, 0.0)
     assert all(torch.equal(first, second) for first, second in zip(seen[::2], seen[1::2], strict=True))
     old = [not torch.equal(shown, data.a) for shown, data in zip(seen[::2], batches, strict=True)]
     assert any(old)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from toys import Batch, Fake, Toy, batch, gradients_left, moved, net, seat_down, weights
+from toys import Batch, Fake, Toy, batch, gradients_left, make_stepper, moved, net, weights
 
 from translate import Adam, Discriminators, Generators, Move, Penalty
 from translate.errors import PluginError
@@ -18,7 +18,7 @@ class Both(NamedTuple):
     y: Tensor
 
 
-def judged(model, loss):
+def critic_and_generator(model, loss):
     """A critic that tells b from the fake, and a generator that minimises `loss`."""
 
     def critic_loss(batch, outputs):
@@ -42,7 +42,7 @@ def test_two_generators_get_the_gradients_of_a_hand_written_loop():
     model = Toy(players, forward=lambda m, batch: Both(m.g(batch.a), m.h(m.g(batch.a))), g=net(seed=1), h=net(seed=2))
     g, h = copy.deepcopy((model.g, model.h))
     found, (a, b) = gradients_left(model), batch()
-    seat_down(model).play(Batch(a, b), 0, 0.0)
+    make_stepper(model).run(Batch(a, b), 0, 0.0)
 
     (F.mse_loss(h(g(a)), b) + g(a).square().mean()).backward()
     expected = {f"g.{name}": p.grad.clone() for name, p in g.named_parameters()}
@@ -72,7 +72,7 @@ def test_a_stale_graph_raises():
 
     model = Toy(players, forward=lambda m, batch: Both(m.g(batch.a), m.g(m.h(batch.a))), g=net(), h=net())
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        seat_down(model).play(batch(), 0, 0.0)
+        make_stepper(model).run(batch(), 0, 0.0)
 
 
 def test_no_idle_parameter_ever_gets_a_gradient_or_moves():
@@ -83,9 +83,9 @@ def test_no_idle_parameter_ever_gets_a_gradient_or_moves():
         yield Generators([m.g], lambda batch, o: {"g": (m.d(o.fake) * m.nobody(o.fake)).mean()})
 
     model = Toy(players, g=net(), d=net(1), nobody=idle)
-    found, before, step = gradients_left(model), weights(model), seat_down(model)
+    found, before, stepper = gradients_left(model), weights(model), make_stepper(model)
     for number in range(3):
-        step.play(batch(number), number, 0.0)
+        stepper.run(batch(number), number, 0.0)
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in model.parameters())
     assert [name[0] for name, _ in found] == [*"ddddgggg"] * 3
     assert moved(before, model) == {"g", "d"}
@@ -94,12 +94,12 @@ def test_no_idle_parameter_ever_gets_a_gradient_or_moves():
 # ------------------------------------------------------------------ outputs
 
 
-def test_the_generator_is_judged_by_the_updated_discriminator_on_the_outputs_of_one_forward():
-    model = Toy(lambda m: judged(m, fool(m)), g=net(seed=1), d=net(1, seed=2))
+def test_the_generator_sees_the_updated_discriminator_on_the_outputs_of_one_forward():
+    model = Toy(lambda m: critic_and_generator(m, fool(m)), g=net(seed=1), d=net(1, seed=2))
     g, d = copy.deepcopy((model.g, model.d))
     found, (a, b) = gradients_left(model), batch()
-    step = seat_down(model)
-    step.play(Batch(a, b), 0, 0.0)
+    stepper = make_stepper(model)
+    stepper.run(Batch(a, b), 0, 0.0)
 
     fake = g(a)
     (d(fake.detach()).mean() - d(b).mean()).backward()
@@ -108,7 +108,7 @@ def test_the_generator_is_judged_by_the_updated_discriminator_on_the_outputs_of_
     for name, gradient in found[4:]:
         torch.testing.assert_close(gradient, g.get_parameter(name.removeprefix("g.")).grad, rtol=1e-5, atol=1e-7)
     assert model.forwards == 1
-    step.play(batch(1), 1, 0.0)
+    stepper.run(batch(1), 1, 0.0)
     assert model.forwards == 2
 
 
@@ -117,18 +117,18 @@ def test_forward_runs_once_a_step_and_with_fresh_outputs_once_a_move(order):
     for fresh, calls in ((False, 1), (True, 3)):
 
         def players(m):
-            critic, generator = judged(m, fool(m))
+            critic, generator = critic_and_generator(m, fool(m))
             return [Discriminators([m.d], [critic.loss, critic.loss]), generator][order]
 
         model = Toy(players, fresh_outputs=fresh, g=net(), d=net(1))
-        seat_down(model).play(batch(), 0, 0.0)
+        make_stepper(model).run(batch(), 0, 0.0)
         assert model.forwards == calls
 
 
 def test_a_generator_that_moves_twice_gets_a_new_forward_for_the_second_move():
     model = Toy(lambda m: [Generators([m.g], [lambda batch, o: {"x": o.fake.square().mean()}] * 2)], g=net())
     g, (a, b) = copy.deepcopy(model.g), batch()
-    seat_down(model).play(Batch(a, b), 0, 0.0)
+    make_stepper(model).run(Batch(a, b), 0, 0.0)
     optimizer = torch.optim.Adam(g.parameters(), 2e-4, (0.5, 0.999))
     for _ in range(2):
         optimizer.zero_grad()
@@ -155,14 +155,14 @@ def test_discriminators_get_detached_outputs():
             g=net(),
             d=net(1),
         )
-        seat_down(model).play(batch(), 0, 0.0)
+        make_stepper(model).run(batch(), 0, 0.0)
     assert seen == [False, False]
 
 
 def test_a_loss_that_takes_only_the_batch_costs_no_forward():
     model = Toy(lambda m: [Generators([m.g], lambda batch: {"x": m.g(batch.a).square().mean()})], g=net())
     before = weights(model)
-    seat_down(model).play(batch(), 0, 0.0)
+    make_stepper(model).run(batch(), 0, 0.0)
     assert model.forwards == 0
     assert moved(before, model) == {"g"}
 
@@ -172,7 +172,7 @@ def test_an_argument_with_a_default_is_the_losss_own():
         return lambda batch, weight=2.0: {"x": weight * m.g(batch.a).square().mean()}
 
     model = Toy(lambda m: [Generators([m.g], loss(m))], g=net())
-    seat_down(model).play(batch(), 0, 0.0)
+    make_stepper(model).run(batch(), 0, 0.0)
     assert model.forwards == 0
 
 
@@ -183,7 +183,7 @@ def test_a_discriminators_network_may_play_a_part_in_forward_in_bf16_too():
 
     model = Toy(players, forward=lambda m, batch: Fake(m.g(batch.a) + m.d(batch.a)), g=net(), d=net())
     found = gradients_left(model)
-    seat_down(model, precision="bf16", micro_batches=2).play(batch(), 0, 0.0)
+    make_stepper(model, precision="bf16", micro_batches=2).run(batch(), 0, 0.0)
     assert {name for name, _ in found} == {name for name, _ in model.named_parameters()}
 
 
@@ -196,10 +196,10 @@ def test_every_5_moves_on_each_fifth_step():
         yield Generators([m.g], fool(m), every=5)
 
     model = Toy(players, g=net(), d=net(1))
-    step, when = seat_down(model), []
+    stepper, when = make_stepper(model), []
     for number in range(11):
         before = weights(model)
-        step.play(batch(number), number, 0.0)
+        stepper.run(batch(number), number, 0.0)
         when += [number] if "g" in moved(before, model) else []
         assert "d" in moved(before, model)
     assert when == [4, 9]
@@ -215,9 +215,9 @@ def test_a_move_of_a_subset_goes_on_with_the_same_optimizer_state():
     )
     g, h = copy.deepcopy((model.g, model.h))
     optimizer = torch.optim.Adam([*g.parameters(), *h.parameters()], 0.01, (0.5, 0.999))
-    step = seat_down(model)
+    stepper = make_stepper(model)
     for number in range(3):
-        step.play(batch(number), number, 0.0)
+        stepper.run(batch(number), number, 0.0)
         for movers in ((g, h), (g,)):
             optimizer.zero_grad()
             h(g(batch(number).a)).square().mean().backward()
@@ -226,7 +226,7 @@ def test_a_move_of_a_subset_goes_on_with_the_same_optimizer_state():
             optimizer.step()
     for mine, expected in zip(model.parameters(), [*g.parameters(), *h.parameters()], strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
-    counts = {name.split(".")[2]: int(t) for name, t in step.tensors().items() if name.endswith(".step")}
+    counts = {name.split(".")[2]: int(t) for name, t in stepper.tensors().items() if name.endswith(".step")}
     assert counts == {"g": 6, "h": 3}
 
 
@@ -239,9 +239,9 @@ def test_adam_scales_the_rate_of_a_network_and_clips_the_whole_gradient():
     g, h = copy.deepcopy((model.g, model.h))
     groups = [{"params": list(g.parameters())}, {"params": list(h.parameters())}]
     optimizer = torch.optim.Adam(groups, 0.01, (0.5, 0.99), eps=1e-3)
-    step = seat_down(model)
+    stepper = make_stepper(model)
     for number in range(4):
-        step.play(batch(number), number, number / 4)
+        stepper.run(batch(number), number, number / 4)
         optimizer.zero_grad()
         h(g(batch(number).a)).square().sum().backward()
         torch.nn.utils.clip_grad_norm_([*g.parameters(), *h.parameters()], 0.05)
@@ -259,9 +259,9 @@ def test_progress_is_filled_before_a_step_and_is_no_part_of_the_state():
         return lambda batch: seen.append(m.progress.clone()) or {"x": m.g(batch.a).mean()}
 
     model = Toy(lambda m: [Generators([m.g], loss(m))], g=net())
-    step = seat_down(model)
+    stepper = make_stepper(model)
     for number, progress in enumerate((0.0, 0.25)):
-        step.play(batch(), number, progress)
+        stepper.run(batch(), number, progress)
     assert [float(value) for value in seen] == [0.0, 0.25]
     assert "progress" not in model.state_dict()
 
@@ -278,10 +278,10 @@ def test_terms_and_stats_are_averaged_over_steps_and_micro_batches():
 
     def metrics(parts):
         model = Toy(lambda m: [Generators([m.g], loss(m), Adam(1e-9))], g=net())
-        step = seat_down(model, micro_batches=parts)
+        stepper = make_stepper(model, micro_batches=parts)
         for number in range(3):
-            step.play(batch(number, size=8), number, 0.0)
-        return step.read(), step.read()
+            stepper.run(batch(number, size=8), number, 0.0)
+        return stepper.records.read(), stepper.records.read()
 
     (whole, nothing), (parts, _) = metrics(1), metrics(4)
     assert nothing == {}, "reading starts anew"
@@ -303,19 +303,21 @@ def test_a_player_that_moves_rarely_is_averaged_over_its_own_moves():
         yield Discriminators([m.d], lambda batch: {"d": m.d(batch.a).mean() * 0 + 1})
         yield Generators([m.g], lambda batch: {"g": m.g(batch.a).mean() * 0 + 2}, every=3)
 
-    step = seat_down(Toy(players, g=net(), d=net()))
+    stepper = make_stepper(Toy(players, g=net(), d=net()))
     for number in range(7):
-        step.play(batch(), number, 0.0)
-    assert step.read() == {"discriminators.d": 1.0, "generators.g": 2.0}
+        stepper.run(batch(), number, 0.0)
+    assert stepper.records.read() == {"discriminators.d": 1.0, "generators.g": 2.0}
 
 
 def test_micro_batches_give_the_gradient_of_the_batch():
     def gradient(parts):
         model = Toy(
-            lambda m: judged(m, lambda batch, o: {"g": F.mse_loss(m.d(o.fake), batch.b[:, :1])}), g=net(), d=net(1)
+            lambda m: critic_and_generator(m, lambda batch, o: {"g": F.mse_loss(m.d(o.fake), batch.b[:, :1])}),
+            g=net(),
+            d=net(1),
         )
         found = gradients_left(model)
-        seat_down(model, micro_batches=parts).play(batch(size=8), 0, 0.0)
+        make_stepper(model, micro_batches=parts).run(batch(size=8), 0, 0.0)
         last = dict(found)  # the accumulated one
         return torch.cat([last[name].flatten() for name, _ in model.named_parameters()])
 
@@ -372,7 +374,7 @@ def test_a_broken_contract_is_a_plugin_error_that_says_what_is_wrong(message):
         return m.g(batch.a)  # a bare tensor, which the last case asks for
 
     with pytest.raises(PluginError) as caught:
-        seat_down(Toy(BROKEN[message], forward=forward, g=net(), d=net(1), h=net())).play(batch(), 0, 0.0)
+        make_stepper(Toy(BROKEN[message], forward=forward, g=net(), d=net(1), h=net())).run(batch(), 0, 0.0)
     assert message in str(caught.value)
 
 
@@ -383,4 +385,4 @@ def test_a_loss_computes_in_float32_with_networks_in_a_list():
         yield Generators([m.g], lambda batch: {"mse": F.mse_loss(m.g[0](batch.a), batch.b)})
 
     model = Toy(players, g=torch.nn.ModuleList([net(), net(seed=1)]))
-    seat_down(model, precision="bf16").play(batch(), 0, 0.0)
+    make_stepper(model, precision="bf16").run(batch(), 0, 0.0)

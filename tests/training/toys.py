@@ -1,4 +1,4 @@
-"""Players on vectors of four numbers: games small enough to compute by hand."""
+"""Players on vectors of four numbers, small enough to compute by hand."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import translate
 from translate.data.domains import Spec
-from translate.training.step import Step
+from translate.training.step import Stepper
 
 
 class Batch(NamedTuple):
@@ -61,9 +61,9 @@ def batch(seed: int = 0, size: int = 4) -> Batch:
     return Batch(*torch.randn(2, size, 4, generator=torch.Generator().manual_seed(seed)))
 
 
-def seat_down(model: Toy, **options: Any) -> Step:
-    """The engine's step on this model, on the CPU in fp32."""
-    return Step(model, **{"device": torch.device("cpu"), "precision": "fp32"} | options)
+def make_stepper(model: Toy, **options: Any) -> Stepper:
+    """A stepper for this model, on the CPU in fp32."""
+    return Stepper(model, **{"device": torch.device("cpu"), "precision": "fp32"} | options)
 
 
 def gradients_left(model: nn.Module) -> list[tuple[str, Tensor]]:

@@ -39,7 +39,8 @@ from translate.data.files.writers import save
 from translate.data.images import as_pixels, crop_part, is_side_by_side
 from translate.data.synthesis import parse
 from translate.device import resolve_device
-from translate.distributed.group import Group, own_device
+from translate.distributed.group import Group
+from translate.distributed.launch import device_of_rank
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 from translate.progress import progress_bar
 from translate.threads import prefetch
@@ -98,7 +99,7 @@ def apply(
         _check_choices(batch, format, side)
         source, output = _open_input(str(input)), Path(output).expanduser()
         outputs = Outputs(source, Path(input).expanduser(), output, format, overwrite)
-        translator = load(model, str(own_device(resolve_device(device))), precision)
+        translator = load(model, str(device_of_rank(resolve_device(device))), precision)
         origin, to = translator.route(to)
         spec = translator.model.spec
         loader = _ImageLoader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)

@@ -1,6 +1,7 @@
-"""How `translate bench` measures: rows take turns in one process and are compared turn by turn, for machines are noisy.
+"""How `translate bench` measures: in rounds, each of which runs every row once, because machines are noisy.
 
-A turn is a cycle of the game: as many steps as it takes until the same moves and lazy penalties come again.
+Rows run in one process, and are compared within a round. In a round each row runs a cycle: as many steps as it takes
+until the same moves and lazy penalties come again.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from translate.benchmarking.variants import Playing, Variant, variants
+from translate.benchmarking.variants import Variant, VariantRun, variants
 from translate.device import HALVES, Precision, is_out_of_memory, keep_freed_memory, resolve_precision, use_tf32
 from translate.progress import progress_bar
 from translate.training.config import FitConfig
 
 WARM_UP = 3
-"""Steps before the clock runs, at least."""
+"""The least number of steps before the clock runs."""
 
 
 class Row:
     """A variant under measurement.
 
-    seconds: of a step, one number a turn; None where memory did not suffice. peak: bytes on a GPU, without the other
-    rows'. calls: of modules in the first steps. note: what is to be said of the row.
+    seconds: of a step, one number a round; None where memory ran out. peak: bytes of memory; on a GPU without those of
+    other rows. calls: of modules in the first steps. note: why the row is incomplete, for the table.
     """
 
     def __init__(self, variant: Variant, config: FitConfig, device: torch.device) -> None:
@@ -43,34 +44,34 @@ class Row:
         self.first_steps, self.first_seconds, self.calls, self.note = 0, 0.0, 0, ""
         self.peak: int | None = None
         self._held = 0
-        self.playing: Playing | None = None
+        self.run: VariantRun | None = None
         with self._watched():
-            self.playing = Playing(variant, config, device)
+            self.run = VariantRun(variant, config, device)
 
     def warm_up(self, steps: int) -> None:
-        """Play the first steps; some of what happens in them, such as compiling, happens once."""
+        """Run the first steps; some of what happens in them, such as compiling, happens only once."""
         calls: list[None] = []
         hook = None if self.variant.compiled else register_module_forward_pre_hook(lambda *_: calls.append(None))
-        self.first_steps, self.first_seconds = steps, steps * (self.play(steps) or 0.0)
+        self.first_steps, self.first_seconds = steps, steps * (self.run_steps(steps) or 0.0)
         self.calls = len(calls)
         if hook is not None:
             hook.remove()
-        if self.playing is not None and self.playing.uncompiled:
-            self.note = f"not compiled: {self.playing.uncompiled}"
+        if self.run is not None and self.run.compile_error:
+            self.note = f"not compiled: {self.run.compile_error}"
 
-    def play(self, steps: int) -> float | None:
-        """The seconds of one of so many steps; None if there was not enough memory, now or before."""
+    def run_steps(self, steps: int) -> float | None:
+        """Run so many steps: the mean seconds of one; None if memory ran out, now or before."""
         started = time.perf_counter()
         with self._watched():
-            for _ in range(steps if self.playing else 0):
-                assert self.playing is not None
-                self.playing.play()
+            for _ in range(steps if self.run else 0):
+                assert self.run is not None
+                self.run.advance()
             synchronize(self.device)
-        return (time.perf_counter() - started) / steps if self.playing else None
+        return (time.perf_counter() - started) / steps if self.run else None
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Inside, what a GPU holds at its peak is noted; if that is too much, the row ends, and the others go on."""
+        """Inside, the peak memory of a GPU is measured; if memory runs out, this row ends, and the others go on."""
         on_gpu = self.device.type == "cuda"
         before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
         if on_gpu:
@@ -80,8 +81,8 @@ class Row:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            self.note, self.playing = "out of memory", None
-        if self.playing is None:
+            self.note, self.run = "out of memory", None
+        if self.run is None:
             gc.collect()  # models and their losses refer to each other
         if on_gpu:
             self.peak = max(self.peak or 0, self._held + torch.cuda.max_memory_allocated(self.device) - before)
@@ -89,20 +90,20 @@ class Row:
 
 
 def bench(
-    config: FitConfig, device: torch.device, batches: list[int], turns: int | None = None, compile: bool = True
+    config: FitConfig, device: torch.device, batches: list[int], rounds: int | None = None, compile: bool = True
 ) -> dict[str, Any]:
     """Measure a model for each batch size, as plain values: the device's matrix rate, tables, and the fastest flags.
 
-    turns: by default 9, or 3 where a turn has several steps. compile: whether there is a row for it.
+    rounds: by default 9, or 3 where a cycle has several steps. compile: whether there is a row for it.
     Raises UsageError, as `fit` does, for a size, a batch or options that the networks cannot take.
     """
     keep_freed_memory()  # as `fit` does, and so is TF32, for the plain loop too
     use_tf32(True)
     precision = resolve_precision("auto", device)
-    played = [variant for variant in variants(device) if compile or not variant.compiled]
+    measured = [variant for variant in variants(device) if compile or not variant.compiled]
     rate = matrix_rate(device, precision)
     tables = [
-        {"batch": batch, "rows": measure(played, config.model_copy(update={"batch": batch}), device, turns, rate)}
+        {"batch": batch, "rows": measure(measured, config.model_copy(update={"batch": batch}), device, rounds, rate)}
         for batch in batches
     ]
     return {
@@ -113,33 +114,35 @@ def bench(
 
 
 def measure(
-    played: list[Variant], config: FitConfig, device: torch.device, turns: int | None, rate: float
+    measured: list[Variant], config: FitConfig, device: torch.device, rounds: int | None, rate: float
 ) -> list[dict[str, Any]]:
     """The rows of the table for the batch size of `config`; rate: of the device, in FLOP/s."""
-    gc.collect()  # the rows of the last table, which refer to themselves
-    rows = [Row(variant, config, device) for variant in played]
-    playing = [row.playing for row in rows if row.playing]
-    cycle = max((each.cycle for each in playing), default=1)
-    first_steps = max((each.all_moved for each in playing), default=WARM_UP)
-    turns = turns or (9 if cycle == 1 else 3)
-    with progress_bar(f"{config.model}, batch {config.batch}", (turns + 2) * len(rows)) as move_on:
+    gc.collect()  # the rows of the last table, which are in reference cycles
+    rows = [Row(variant, config, device) for variant in measured]
+    runs = [row.run for row in rows if row.run]
+    cycle = max((run.cycle for run in runs), default=1)
+    first_steps = max((run.steps_until_all_moved for run in runs), default=WARM_UP)
+    rounds = rounds or (9 if cycle == 1 else 3)
+    with progress_bar(f"{config.model}, batch {config.batch}", (rounds + 2) * len(rows)) as move_on:
         with Operations() as counter:  # type: ignore[no-untyped-call]
-            rows[0].play(cycle)
+            rows[0].run_steps(cycle)
         for row in rows:
             row.warm_up(max(WARM_UP, first_steps))
             move_on()
-        for _ in range(turns):
+        for _ in range(rounds):
             for row in rows:
-                row.seconds.append(row.play(cycle))
+                row.seconds.append(row.run_steps(cycle))
                 move_on()
         for row in rows:
-            if row.playing and device.type == "cpu":
+            if row.run and device.type == "cpu":
                 row.peak = peak_in_a_process(row.variant, config, row.first_steps)
             move_on()
-    operations = counter.total / cycle if rows[0].playing else None
-    apart = next(row for row in rows if not row.variant.batched and row.variant.precision == rows[-1].variant.precision)
+    operations = counter.total / cycle if rows[0].run else None
+    unbatched = next(
+        row for row in rows if not row.variant.batched and row.variant.precision == rows[-1].variant.precision
+    )
     for row in rows:
-        if row.variant.batched and not row.variant.compiled and row.calls == apart.calls and row.playing:
+        if row.variant.batched and not row.variant.compiled and row.calls == unbatched.calls and row.run:
             row.note = "no calls that batch"
     return [summary(row, rows[0], config.batch, operations, rate) for row in rows]
 
@@ -147,7 +150,7 @@ def measure(
 def summary(row: Row, plain: Row, batch: int, operations: float | None, rate: float) -> dict[str, Any]:
     """A row as plain values; None for what could not be measured. operations: of a step, in FLOP."""
     variant = row.variant
-    known: dict[str, Any] = {
+    described: dict[str, Any] = {
         "name": variant.name,
         "precision": variant.precision,
         "memory_format": "channels_last" if variant.channels_last else "contiguous",
@@ -156,8 +159,8 @@ def summary(row: Row, plain: Row, batch: int, operations: float | None, rate: fl
         "note": row.note,
     }
     measured = ("milliseconds", "images_per_second", "peak_megabytes", "ratio", "matrix_share", "seconds_to_compile")
-    if row.playing is None:
-        return known | dict.fromkeys(measured)
+    if row.run is None:
+        return described | dict.fromkeys(measured)
     pairs = [(base, own) for base, own in zip(plain.seconds, row.seconds, strict=True) if base and own]
     seconds = statistics.median(own for own in row.seconds if own)
     values = (
@@ -166,22 +169,22 @@ def summary(row: Row, plain: Row, batch: int, operations: float | None, rate: fl
         row.peak / 1e6 if row.peak else None,
         statistics.median(base / own for base, own in pairs) if pairs else None,
         operations / seconds / rate if operations else None,
-        max(0.0, row.first_seconds - row.first_steps * seconds) if known["compiled"] else None,
+        max(0.0, row.first_seconds - row.first_steps * seconds) if described["compiled"] else None,
     )
-    return known | dict(zip(measured, values, strict=True))
+    return described | dict(zip(measured, values, strict=True))
 
 
 def fastest(tables: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Batch, precision and compile of the most images a second that `fit` can be asked for; None if nothing ran."""
-    offers = [
+    """The flags of `fit` (batch, precision, compile) with the most images a second; None if nothing ran."""
+    candidates = [
         (row["images_per_second"], table["batch"], row)
         for table in tables
         for row in table["rows"]
         if row["batched"] and row["images_per_second"]
     ]
-    if not offers:
+    if not candidates:
         return None
-    _, batch, row = max(offers, key=lambda offer: offer[0])
+    _, batch, row = max(candidates, key=lambda candidate: candidate[0])
     return {"batch": batch, "precision": row["precision"], "compile": "on" if row["compiled"] else "off"}
 
 
@@ -200,7 +203,7 @@ def matrix_rate(device: torch.device, precision: Precision) -> float:
 
 
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the FLOP of convolutions and matrix products inside; torch's FlopCounterMode refuses penalties."""
+    """Counts the FLOP of convolutions and matrix products inside; torch's FlopCounterMode fails on penalties."""
 
     total = 0
 
@@ -212,7 +215,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -221,9 +224,9 @@ def synchronize(device: torch.device) -> None:
 
 
 def peak_in_a_process(variant: Variant, config: FitConfig, steps: int) -> int | None:
-    """The bytes that a process of its own needs at its peak to play so many steps, above what it starts with.
+    """The peak memory in bytes of a process of its own that runs so many steps, above what it has at the start.
 
-    None where the system does not tell, or has ended the process for want of memory.
+    None where the system does not report it, or has ended the process because memory ran out.
     """
     if not STATUS.exists():
         return None
@@ -231,7 +234,7 @@ def peak_in_a_process(variant: Variant, config: FitConfig, steps: int) -> int | 
     receiver, sender = context.Pipe(duplex=False)
     arguments = (sender, variant, config, steps, torch.get_num_threads())
     process = context.Process(target=_report_peak, args=arguments, daemon=True)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is this process's to answer
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child inherits it: only this process handles Ctrl-C
     try:
         process.start()
     finally:
@@ -251,9 +254,9 @@ def _report_peak(sender: Connection, variant: Variant, config: FitConfig, steps:
     torch.set_num_threads(threads)
     keep_freed_memory()
     before = _peak()
-    playing = Playing(variant, config, torch.device("cpu"))
+    run = VariantRun(variant, config, torch.device("cpu"))
     for _ in range(steps):
-        playing.play()
+        run.advance()
     sender.send(_peak() - before)
 
 
@@ -261,5 +264,5 @@ STATUS = Path("/proc/self/status")
 
 
 def _peak() -> int:
-    """The most bytes that this process has had resident so far."""
+    """The peak resident memory of this process so far, in bytes."""
     return next(int(line.split()[1]) * 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))

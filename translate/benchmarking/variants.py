@@ -1,4 +1,4 @@
-"""What `translate bench` plays: the plain loop, and the engine with one thing more in each row."""
+"""What `translate bench` measures: the plain loop, and the engine with one more lever in each row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from translate.training.config import FitConfig
 from translate.training.trainer import Trainer
 
 STEPS = 1_000_000
-"""Length of the run that is played the beginning of: long, so that no schedule ends."""
+"""Length of the run of which the first steps are measured: long, so that no schedule ends."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table. batched: calls of one network in one, where that is exact."""
+    """A row of the table. batched: several calls of one network become one, where the result is the same."""
 
     name: str
     plain: bool = False
@@ -35,7 +35,7 @@ class Variant:
 
 
 def variants(device: torch.device) -> list[Variant]:
-    """The rows for a device; the last two are what `fit` does there, without and with --compile."""
+    """The rows for a device; the last two are what `fit` does there without and with --compile."""
     fast = resolve_precision("auto", device)
     kept = memory_format(device, fast) == torch.channels_last
     rows = [Variant("plain loop", plain=True), Variant("engine"), Variant("+ channels_last", channels_last=True)]
@@ -48,9 +48,9 @@ def variants(device: torch.device) -> list[Variant]:
 
 
 class RandomBatches:
-    """Stands where the loader stands: one batch of random images, always the same, so that only the step is measured.
+    """Replaces the loader: one batch of random images, always the same, so that only the step is measured.
 
-    Three channels of eight bits; of a model that needs classes, two.
+    Images have three channels of eight bits. A model that needs classes gets two.
     """
 
     def __init__(self, needs: BatchSpec, config: FitConfig, device: torch.device) -> None:
@@ -59,15 +59,15 @@ class RandomBatches:
         self.spec = Spec({name: DomainSpec(name=name, size=config.size, classes=classes) for name in needs.names})
         images = torch.rand(len(needs.names), config.batch, 3, *self.shape, device=device) * 2 - 1
         labels = [torch.arange(config.batch, device=device) % max(1, len(classes))]
-        self.drawn = needs.batch_type(*images, *(labels if isinstance(needs, Labelled) else []))
+        self.fixed = needs.batch_type(*images, *(labels if isinstance(needs, Labelled) else []))
 
     def batch(self, step: int) -> Any:
         """The batch, whatever the step."""
-        return self.drawn
+        return self.fixed
 
 
-class Playing:
-    """A variant of a model's game, from its first step; `play` makes the next step, and does not wait for the device.
+class VariantRun:
+    """A training by one variant, from its first step; `advance` runs the next step and does not wait for the device.
 
     Raises UsageError, as `fit` does, for a size, a batch or options that the networks cannot take.
     """
@@ -78,12 +78,12 @@ class Playing:
         self.variant = variant
         self.trainer: Trainer | None = None
         self.loop: PlainLoop | None = None
-        self.play: Callable[[], object]
+        self.advance: Callable[[], object]
         if variant.plain:
             torch.manual_seed(config.seed)
             self.model = kind(kind.Config.model_validate(config.options), data.spec).to(device)
             loop = self.loop = PlainLoop(self.model, steps=STEPS)
-            self.play = lambda: loop.step(data.drawn)
+            self.advance = lambda: loop.step(data.fixed)
             return
         layout = torch.channels_last if variant.channels_last else torch.contiguous_format
         config = config.model_copy(update={"compile": "on" if variant.compiled else "off"})
@@ -91,17 +91,17 @@ class Playing:
             kind, data, config, steps=STEPS, device=device, precision=variant.precision, layout=layout
         )
         self.model = self.trainer.model
-        self.play = self._advance
+        self.advance = self._advance_trainer
 
-    def _advance(self) -> None:
+    def _advance_trainer(self) -> None:
         assert self.trainer is not None
         with nullcontext() if self.variant.batched else unbatched():
             self.trainer.advance()
 
     @property
-    def uncompiled(self) -> str:
-        """Why nothing is compiled, after the first steps of a variant that should be; empty if all is well."""
-        return self.trainer.game.uncompiled if self.trainer is not None else ""
+    def compile_error(self) -> str:
+        """Why a variant that should be compiled is not, after its first steps; empty if it is."""
+        return self.trainer.stepper.compile_error if self.trainer is not None else ""
 
     @property
     def cycle(self) -> int:
@@ -110,6 +110,6 @@ class Playing:
         return math.lcm(*(player.every * k for player in players for k in (1, *(p.every for p in player.penalties))))
 
     @property
-    def all_moved(self) -> int:
-        """The steps in which every player moves at least once."""
+    def steps_until_all_moved(self) -> int:
+        """The number of steps after which every player has moved at least once."""
         return max(player.every for player in self.model.players())

@@ -41,7 +41,7 @@ def apply(
     The exit status is then 1.
     """
     from translate.applying.folder import apply as translate_folder
-    from translate.distributed.group import process_group
+    from translate.distributed.launch import process_group
 
     with process_group() as group:
         result = translate_folder(

@@ -53,7 +53,7 @@ def evaluate(
     the ceiling, the distance of untranslated images or of noise. Images are also compared with real
     images of the same name, if there are any.
     """
-    from translate.distributed.group import process_group
+    from translate.distributed.launch import process_group
     from translate.evaluating.evaluation import evaluate as measure
 
     with process_group() as group:

@@ -137,13 +137,13 @@ def _start(model: type[Model[Any]], given: dict[str, Any], arguments: Sequence[s
     values |= {name: value for name, value in given.items() if name not in own}
     config = fit_config(values)
 
-    from translate.distributed.group import check_batch, is_rank, launch
-    from translate.training.run import fit, run_folder
+    from translate.distributed.launch import check_batch, is_rank, launch
+    from translate.training.run import find_folder, fit
 
     if config.devices == 1 or is_rank():
         fit(config, resume=resume)
         return
-    folder, stored = run_folder(config, resume)
+    folder, stored = find_folder(config, resume)
     check_batch(complete(model, config, stored).batch, config.devices)
     if status := launch(["fit", *arguments, f"--run={folder}", "--resume"], config.device, config.devices):
         raise typer.Exit(status)

@@ -28,7 +28,8 @@ from translate.applying.sampler import Sampler
 from translate.applying.translator import Translator
 from translate.data.layout.detection import DomainFiles, Layout
 from translate.device import resolve_device
-from translate.distributed.group import Group, own_device
+from translate.distributed.group import Group
+from translate.distributed.launch import device_of_rank
 from translate.errors import DataError, UsageError
 from translate.evaluating.measurements import Distance, Measurements, PairedError, fingerprint
 from translate.evaluating.paired import SSIM_WINDOW
@@ -103,7 +104,7 @@ def evaluate(
     """
     started, group = time.perf_counter(), group or Group()
     with group.raise_on_all_ranks():
-        torch_device = own_device(resolve_device(device))
+        torch_device = device_of_rank(resolve_device(device))
         network = load_model(model, torch_device)
         from_noise = generates_from_noise(network)
         _check_options(network, to, n, batch, features)

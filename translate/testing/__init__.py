@@ -6,6 +6,8 @@ def test_my_model_keeps_the_contract():
 check_model("mymodel", generator="resnet(blocks=1, width=4)")
 """
 
-from translate.testing.kit import CHECKS, Case, check_model, check_ranks, draw_images
+from translate.testing.cases import Case, draw_images
+from translate.testing.checks import CHECKS, check_model
+from translate.testing.ranks import check_ranks
 
 __all__ = ["CHECKS", "Case", "check_model", "check_ranks", "draw_images"]

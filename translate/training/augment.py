@@ -1,4 +1,4 @@
-"""What a discriminator sees, augmented, so that it cannot memorise a small set of images.
+"""Augmentation of what a discriminator sees, so that it cannot memorise a small set of images.
 
     diffaugment  Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training, NeurIPS 2020,
                  arXiv:2006.10738: colour, translation and cutout, always.
@@ -10,7 +10,7 @@ Real and fake images go through the same policy. It may be differentiated twice 
 and nothing here waits for the device.
 
 Images are moved by gathers: grid_sample has no second derivative in torch 2.11, and no deterministic first one on a
-GPU. kornia's warps end in it as well, and kornia asks whether `p == 1`, which would wait for a p on the device.
+GPU. kornia's warps use it too, and kornia evaluates `p == 1` on the host, which would wait for a p on the device.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ Policy = Literal["diffaugment", "ada"]
 
 TARGET = 0.6  # of the mean sign of the scores of real images
 RISE = 500_000  # images in which p can go from 0 to 1
-INTERVAL = 4  # batches between two moves of p
+INTERVAL = 4  # batches between two updates of p
 
 
 class DiscriminatorAugment:
-    """A policy, and for "ada" the probability p that it steers.
+    """A policy, and for "ada" the probability p that it adapts.
 
-    r_t = E[sign(D(real))] (eq. 1 of the paper) is near 1 when the discriminator has learnt the real images by heart.
-    Every 4 batches p moves by (images seen since) / 500,000: up if r_t is above 0.6, else down. It stays in [0, 1]; the
-    paper bounds it from below alone, but what goes above 1 only delays the way back.
+    r_t = E[sign(D(real))] (eq. 1 of the paper) is near 1 when the discriminator has memorised the real images.
+    Every 4 batches p changes by (images seen since) / 500,000: up if r_t is above 0.6, else down. It stays in [0, 1].
+    The paper has no upper bound, but a p above 1 acts as 1 and only takes longer to come down again.
     """
 
     def __init__(self, policy: Policy, device: torch.device) -> None:
         self.policy = policy
         self.p = torch.zeros((), device=device)
-        self.signs = torch.zeros((), device=device)  # sum since p last moved, one an image
+        self.signs = torch.zeros((), device=device)  # sum of signs since p last changed, one sign an image
         self.images = torch.zeros((), device=device)  # seen since then
         self.batches = torch.zeros((), device=device)  # seen since then
 
     def __call__(self, inputs: Tensor, image_channels: slice = slice(None)) -> Tensor:
-        """The input of a discriminator, augmented; every image draws for itself, from torch's generator of the device.
+        """The augmented input of a discriminator. Draws for each image, from torch's default generator of the device.
 
         inputs: (N, C, H, W), floating point, images in [-1, 1]; computed and returned in float32, or float64.
-        image_channels: those that hold images, in threes if there are a multiple of 3 (colour), else one by one (grey).
-            Colours change there alone, by one draw for all threes; all channels move alike.
+        image_channels: the channels that hold images. If their number is a multiple of 3, each three are a colour
+            image, else each is a grey image. Colours change only there, in all of them by the same draw; all channels
+            move by the same draw.
         Raises UsageError for inputs that are not images.
         """
         if inputs.dim() != 4:
@@ -66,8 +67,8 @@ class DiscriminatorAugment:
             return diff_augment(inputs, image_channels)
 
     @torch.no_grad()
-    def steer(self, real_sign: Tensor, images: int) -> None:
-        """Once a batch: real_sign, scalar, is the mean sign of the scores of as many (augmented) real images."""
+    def update_p(self, real_sign: Tensor, images: int) -> None:
+        """Call once a batch. real_sign: scalar, the mean sign of the scores of `images` (augmented) real images."""
         self.signs += real_sign * images
         self.images += images
         self.batches += 1
@@ -78,13 +79,13 @@ class DiscriminatorAugment:
             count.masked_fill_(due, 0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state by name: p and what moves it next; empty for a policy that has none."""
+        """The state by name: p and the sums for its next update; empty for a policy without state."""
         if self.policy != "ada":
             return {}
         return {"p": self.p, "signs": self.signs, "images": self.images, "batches": self.batches}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over a state that `tensors` gave."""
+        """Restore the state that `tensors` returned."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
@@ -92,14 +93,15 @@ class DiscriminatorAugment:
 def diff_augment(inputs: Tensor, image_channels: slice) -> Tensor:
     """DiffAugment with all three of its parts (section 4 there): colour, translation, cutout.
 
-    Brightness ± 0.5, saturation × [0, 2], contrast × [0.5, 1.5] about the image's mean; moved by whole pixels, up to an
-    eighth of each side, zeros coming in; a rectangle of half of each side, centred anywhere in the image, set to 0.
+    Colour: brightness ± 0.5, saturation × [0, 2], contrast × [0.5, 1.5] about the image's mean. Translation: by whole
+    pixels, up to an eighth of each side; pixels from outside are 0. Cutout: a rectangle of half of each side, centred
+    anywhere in the image, is set to 0.
     """
     height, width = inputs.shape[2:]
     draw = _Draws(inputs)
     brightness, saturation, contrast = draw.uniform(0.5), 1 + draw.uniform(1), 1 + draw.uniform(0.5)
     mean = inputs[:, image_channels].mean((1, 2, 3))
-    # brightness, saturation, contrast, in this order: saturation leaves the mean as it is
+    # Brightness, saturation, contrast, in this order; saturation does not change the mean.
     inputs = recolour(
         inputs,
         image_channels,
@@ -125,21 +127,21 @@ def adaptive(inputs: Tensor, image_channels: slice, p: Tensor) -> Tensor:
     p: scalar in [0, 1] on the inputs' device. The parameters of a motion are drawn for its inverse, from output to
     input: their distributions are symmetric.
 
-    Deviations: the warp is bilinear between pixels, without the wavelet filter about it: moved by half a pixel, a wave
-    8 pixels long keeps 85 % of its variance, one of 4 pixels 50 %. What comes in from outside is the image's reflection
-    however far it has moved. Quarter turns are left to square images.
+    Deviations: the warp is bilinear between pixels, without the wavelet filter around it: moved by half a pixel, a wave
+    8 pixels long keeps 85 % of its variance, one of 4 pixels 50 %. Pixels from outside are the image's reflection,
+    however far it has moved. Only square images are rotated by quarter turns.
     """
     height, width = inputs.shape[2:]
     draw = _Draws(inputs, p)
-    turn = _Draws(inputs, 1 - (1 - p).sqrt())  # of two rotations one happens with probability p
+    draw_angle = _Draws(inputs, 1 - (1 - p).sqrt())  # at least one of two rotations happens with probability p
     mirror = 1 - 2 * draw.integer(2)
     quarter = draw.integer(4 if height == width else 1) * (math.pi / 2)
     shift = draw.uniform(1 / 8, 2)
     scale, stretch = draw.normal(0.2).exp2(), draw.normal(0.2).exp2()
     drift = draw.normal(1 / 8, 2)
     blit = _scaling(mirror, torch.ones_like(mirror)) @ _rotation(quarter)
-    turned = _scaling(stretch, 1 / stretch) @ _rotation(turn.uniform(math.pi))
-    linear = blit @ _scaling(scale, scale) @ _rotation(turn.uniform(math.pi)) @ turned
+    stretched = _scaling(stretch, 1 / stretch) @ _rotation(draw_angle.uniform(math.pi))
+    linear = blit @ _scaling(scale, scale) @ _rotation(draw_angle.uniform(math.pi)) @ stretched
     moved = torch.stack([(shift[:, 0] * width).round(), (shift[:, 1] * height).round()], 1)
     drifted = torch.stack([drift[:, 0] * width, drift[:, 1] * height], 1)
     inputs = warp(inputs, linear, (blit @ moved[:, :, None] + linear @ drifted[:, :, None]).squeeze(2))
@@ -151,7 +153,7 @@ def adaptive(inputs: Tensor, image_channels: slice, p: Tensor) -> Tensor:
 
 
 def warp(inputs: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
-    """Images moved by an affine map, bilinear between pixels, reflected at their edges.
+    """Warp images by an affine map, bilinear between pixels, reflected at their edges.
 
     linear (N, 2, 2), offset (N, 2): a pixel of the output shows the input at linear · c + offset, where c = (x, y) is
     its position in pixels from the centre of the image. Whole pixels are moved exactly.
@@ -171,10 +173,11 @@ def warp(inputs: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
 
 
 def recolour(inputs: Tensor, channels: slice, luma: Tensor, chroma: Tensor, turn: Tensor, offset: Tensor) -> Tensor:
-    """The images in these channels, seen as grey plus colour: luma · grey + chroma · colour + turn · K colour + offset.
+    """Recolour the images in these channels: luma · grey + chroma · colour + turn · K colour + offset.
 
-    All parameters are (N,). Grey is the mean of a pixel's three channels, colour what is left, and K turns it about the
-    grey axis by 90°, so that chroma and turn are a saturation's cosine and sine of a hue. A lone channel is all grey.
+    All parameters are (N,). Grey is the mean of a pixel's three channels, colour the rest. K rotates colour about the
+    grey axis by 90°, so that chroma and turn are saturation times cosine and sine of a hue angle. A single channel is
+    grey only.
     """
     images = inputs[:, channels]
     group = 3 if images.shape[1] % 3 == 0 else 1
@@ -189,7 +192,7 @@ def recolour(inputs: Tensor, channels: slice, luma: Tensor, chroma: Tensor, turn
 
 
 class _Draws:
-    """Random parameters, a row for each image: drawn with this probability, else 0, which has to mean no change."""
+    """Random parameters, one row for each image: drawn with this probability, else 0, which must mean no change."""
 
     def __init__(self, images: Tensor, probability: Tensor | float = 1.0) -> None:
         self.images = images
@@ -228,12 +231,12 @@ def _scaling(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Any integer as the index in [0, size) that it falls on between two mirrors at the edges."""
+    """Any integer as an index in [0, size), by reflection at the edges."""
     index = index % (2 * size)
     return torch.minimum(index, 2 * size - 1 - index)
 
 
 def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Pixels of images (N, C, H, W) at rows and columns, int64, which broadcast to (N, H, W)."""
-    places = (rows * images.shape[3] + columns).flatten(1)[:, None].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, places).view(images.shape)
+    indices = (rows * images.shape[3] + columns).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, indices).view(images.shape)

@@ -1,10 +1,10 @@
-"""Checkpoints: folders by step that are complete or absent, written aside, flushed and renamed.
+"""Checkpoints: folders by step, complete or absent: written under a temporary name, flushed and renamed.
 
     checkpoints/000012000/model.safetensors       the live weights and buffers of every network
                           training.safetensors    averages, optimizers, pools, random generators
                           state.json              step, and size and sha256 of the two files
 
-No pickle, and no wall-clock in the tensor files: two runs that computed the same hold the same bytes.
+No pickle, and no wall-clock time in the tensor files: two runs that computed the same have the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.jso
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: CPU tensors by name, and where the run stood."""
+    """What a checkpoint holds: the step, and CPU tensors by name."""
 
     step: int
     model: dict[str, Tensor]
@@ -37,10 +37,10 @@ class Checkpoint:
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `checkpoint` under `folder`; its own folder, complete.
+    """Write `checkpoint` into a new folder under `folder`, which is returned.
 
     Raises NonFiniteError if a tensor holds a NaN or an infinity, CheckpointError if the disk is full; then nothing is
-    left.
+    left behind.
     """
     refuse_non_finite(checkpoint)
     target = folder / f"{checkpoint.step:09d}"
@@ -64,9 +64,9 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, and a sentence for each newer one that is not.
+    """The newest undamaged checkpoint, and a sentence for each newer one that is damaged.
 
-    Raises CheckpointError if there are checkpoints but none is whole.
+    Raises CheckpointError if there are checkpoints but all are damaged.
     """
     complaints: list[str] = []
     for path in sorted(_complete(folder), reverse=True):
@@ -98,7 +98,7 @@ def read(path: Path) -> Checkpoint:
 def prune(last: Path, keep: int) -> None:
     """Delete all but the `keep` checkpoints up to `last`, and what an interrupted write left.
 
-    Later ones go as well: they are damaged, or the run would have gone on from them.
+    Later ones are deleted too: they are damaged, or the run would have continued from them.
     """
     paths = sorted(_complete(last.parent))
     end = paths.index(last) + 1
@@ -113,7 +113,7 @@ def _complete(folder: Path) -> Iterable[Path]:
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU and contiguous, as safetensors wants them; the memory format is the engine's own affair."""
+    """On the CPU and contiguous, as safetensors needs them: the file does not depend on the memory format."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 

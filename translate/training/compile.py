@@ -1,7 +1,7 @@
-"""Compiling what a model describes: its `forward` and its losses, as functions.
+"""Compiling a model's `forward` and losses, as functions.
 
-Never the modules: a compiled module refuses the double backward of a penalty, which therefore runs as it is. Freezing
-gives every loss one stable mask of parameters, so that what was compiled stays valid.
+Modules are never compiled: a compiled module cannot be differentiated twice, as penalties do, which run uncompiled. For
+each loss always the same parameters are frozen, so that compiled code stays valid.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import torch
 
 from translate.cache import cache_folder
 
-# Here, since the first optimizer that is made already settles where torch keeps what it compiled.
+# At import, because the first optimizer fixes the folder in which torch keeps compiled code.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 LONG_ENOUGH = 2000
-"""Steps of a run from which on `auto` compiles on a GPU: an assumption, until one is at hand to measure it."""
+"""Least steps of a run for which `auto` compiles on a GPU: an assumption, not measured yet."""
 
 
-def wanted(choice: str, device: torch.device, steps: int) -> bool:
-    """Whether a run of so many steps is compiled. choice: "auto", "on" or "off"."""
+def should_compile(choice: str, device: torch.device, steps: int) -> bool:
+    """Whether to compile in a run of so many steps. choice: "auto", "on" or "off"."""
     return choice == "on" or (choice == "auto" and device.type == "cuda" and steps >= LONG_ENOUGH)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, compiled when it is first called, or taken from the cache. Shapes never change in a training."""
-    # It would complain of a CUDA compiler on a machine without a GPU.
+def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled in its first call, or taken from the cache. Shapes never change during training."""
+    # Otherwise it warns of a missing CUDA compiler on machines without a GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     return torch.compile(function, dynamic=False)
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """The errors of a compilation that fails: of tracing, of the compiler, or of a backward that it does not know."""
+def compile_errors() -> tuple[type[Exception], ...]:
+    """The errors of a failed compilation: of tracing, of the compiler, or of an unsupported backward."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import InductorError
 
     return TorchDynamoException, InductorError
 
 
-def reason(error: BaseException) -> str:
-    """The first line of what a compiler said."""
+def first_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

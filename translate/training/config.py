@@ -1,4 +1,4 @@
-"""The options of a training run: the engine's flags, and what `run.toml` repeats."""
+"""The options of a training run: the engine's flags, which `run.toml` records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATHS = ("data", "a", "b", "images", "test_data", "test_a", "test_b", "test_imag
 MAY_CHANGE = frozenset(
     {*LENGTHS, "device", "devices", "compile", "store", "memory_budget", "checkpoint_every", "log_every", "keep", "run"}
 )
-"""What a resumed run may change: its length, where and how fast it runs, what it keeps; nothing it learns from."""
+"""The options that a resumed run may change: its length, where and how fast it runs, what it keeps."""
 
 
 class FitConfig(DataOptions):
@@ -93,7 +93,7 @@ def model_options(kind: type[Model[Any]], values: Mapping[str, Any]) -> dict[str
 
 
 def explain(error: ValidationError, known: Iterable[str]) -> str:
-    """What pydantic complains about, in the words of the command line."""
+    """Pydantic's validation errors as sentences about flags."""
     lines = []
     for problem in error.errors():
         field = ".".join(map(str, problem["loc"]))
@@ -116,11 +116,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any] | None) -> FitConfig:
-    """The options of a run: what is given, else what its `run.toml` has, else the model's preset, else defaults.
+    """The options of a run: what is given, else its `run.toml` (`stored`), else the model's preset, else defaults.
 
     Paths become absolute.
-
-    Raises UsageError that shows the difference if the run was started with other options.
+    Raises UsageError that shows the differences if the run was started with other options.
     """
     paths = {
         name: str(Path(text).resolve()) for name in PATHS if (text := getattr(given, name)) and Path(text).exists()
@@ -134,9 +133,9 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
 
     written = kind.Config.upgrade(dict(stored["options"]), stored["environment"]["plugin_version"])
     before = fit_config({**stored["fit"], "options": model_options(kind, written)})
-    asked = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}
+    fixed = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}
     changes = [
-        (name, getattr(before, name), now) for name, now in asked.items() if now not in ("auto", getattr(before, name))
+        (name, getattr(before, name), now) for name, now in fixed.items() if now not in ("auto", getattr(before, name))
     ]
     changes += [(n, before.options[n], options[n]) for n in given.options if options[n] != before.options[n]]
     if changes:
@@ -146,14 +145,14 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
         raise UsageError(
             f"The run {given.run} was started with other options:\n{shown}\nChoose another --run for these."
         )
-    free = {name: getattr(given, name) for name in given.model_fields_set & MAY_CHANGE}
+    changed = {name: getattr(given, name) for name in given.model_fields_set & MAY_CHANGE}
     if length_of(given) in ({}, stored["asked"]):
-        free = {name: value for name, value in free.items() if name not in LENGTHS}
+        changed = {name: value for name, value in changed.items() if name not in LENGTHS}
     else:
-        free = {"steps": None, "epochs": None, "minutes": None, **free}
-    return before.model_copy(update=free)
+        changed = {"steps": None, "epochs": None, "minutes": None, **changed}
+    return before.model_copy(update=changed)
 
 
 def length_of(config: FitConfig) -> dict[str, float]:
-    """The length that the user asked for, as {"steps": 1000}; empty if none was."""
+    """The length that the user set, as {"steps": 1000}; empty if none was set."""
     return {name: value for name in LENGTHS if (value := getattr(config, name)) is not None}

@@ -15,10 +15,10 @@ from translate.model import Model
 RAMP = 0.05
 
 
-class Averages:
+class EMA:
     """Averaged copies of the networks that a model names in `averaged`.
 
-    After a batch the average moves towards the live weights by 1 − ½^(batch / h), where the half-life h in images is
+    After a batch the averaged weights move towards the live weights by 1 − ½^(batch / h). The half-life h in images is
     the model's `average_half_life`, or 5 % of the images seen if that is less, so that early averages forget the random
     start (the ramp-up of Karras et al., StyleGAN2-ADA, arXiv:2006.06676). Buffers are copied.
     """
@@ -47,7 +47,7 @@ class Averages:
 
     @contextmanager
     def applied(self, model: Model[Any]) -> Iterator[None]:
-        """Inside, the model's attributes are the averaged networks; nothing is copied."""
+        """Inside, the model's attributes are the averaged networks. Nothing is copied."""
         try:
             for name, network in self.networks.items():
                 setattr(model, name, network)
@@ -66,6 +66,6 @@ class Averages:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over a state that `tensors` gave."""
+        """Restore the state that `tensors` returned."""
         for name, value in self.tensors().items():
             value.copy_(tensors[name])

@@ -1,4 +1,4 @@
-"""What to say when memory runs out: what took it, and which flags take less."""
+"""The message when memory runs out: what needed it, and which flags need less."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from translate.training.trainer import Trainer, unique_tensors
 
 
 @contextmanager
-def explained(trainer: Trainer) -> Iterator[None]:
-    """Inside, running out of memory becomes a MemoryFullError that says what a run holds, and what would help."""
+def explain_out_of_memory(trainer: Trainer) -> Iterator[None]:
+    """Inside, running out of memory becomes a MemoryFullError that says what the run holds, and what would help."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        held = unique_tensors(trainer.model), trainer.averages.tensors() | trainer.game.tensors()
+        held = unique_tensors(trainer.model), trainer.ema.tensors() | trainer.stepper.tensors()
         weights, state = (sum(tensor.nbytes for tensor in tensors.values()) for tensors in held)
         height, width = trainer.data.shape
         raise MemoryFullError(
@@ -41,7 +41,7 @@ def _size_of(device: torch.device) -> str:
 
 
 def _remedies(trainer: Trainer) -> Iterator[str]:
-    """Flags that take less memory, the one that changes least first."""
+    """Flags that need less memory; first the one that changes the training least."""
     config = trainer.config
     batch, parts, ranks = config.batch, config.micro_batches, trainer.group.world_size
     more = next((n for n in range(parts + 1, batch // ranks + 1) if batch // ranks % n == 0), None)

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Shows a discriminator a mix of new and past fakes.
+    """Gives a discriminator a mix of new and past fakes.
 
     Shrivastava et al., Learning from Simulated and Unsupervised Images through Adversarial Training, CVPR 2017,
-    arXiv:1612.07828, section 2.3, in the form of CycleGAN: until the pool is full a new image is stored and shown; from
-    then on it is, with probability ½, exchanged for a random stored one, which is shown in its place.
+    arXiv:1612.07828, section 2.3, in the form of CycleGAN: until the pool is full a new image is stored and returned;
+    from then on, with probability ½, it replaces a random stored one, which is returned in its place.
 
-    Images go through one after the other, as with a batch of one, but all decisions are tensors: nothing waits for the
-    device.
+    The images of a batch go through one after the other, as in batches of one, but all decisions are tensors: nothing
+    waits for the device.
     """
 
     def __init__(self, size: int) -> None:
@@ -23,7 +23,7 @@ class ImagePool:
         self.count: Tensor | None = None  # images stored so far, int64 (1,)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: (N, C, H, W), detached; returns as many. Draws from torch's default generator of the device."""
+        """images: (N, C, H, W), detached; returns the same shape. Draws from torch's generator of the device."""
         if self.size == 0:
             return images
         if self.images is None or self.count is None:
@@ -50,6 +50,6 @@ class ImagePool:
         return {} if self.images is None or self.count is None else {"images": self.images, "count": self.count}
 
     def load(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take over a state that `tensors` gave."""
+        """Restore the state that `tensors` returned."""
         self.images = tensors["images"].to(device) if tensors else None
         self.count = tensors["count"].to(device) if tensors else None

@@ -1,11 +1,24 @@
 """START HERE: a training run from its first step to its last.
 
-data/            a batch on the device
-step.py          every player's moves on it, which the plugin describes
-ema.py           the averages that inference uses
-checkpoint.py    all of that on the disk, so that it can go on as if nothing had happened
-../distributed   the same in several processes
-run.py           the folder of the run: options, metrics, samples, the model file
+The files of training, in reading order (../benchmarking/plain.py is the same training in ordinary PyTorch):
+
+trainer.py          the state of a run between two steps, and the loop over its steps
+step.py             one step: forward, losses, backward and optimizer of every player
+player_state.py     what is kept for each player: optimizer, scaler, pools, augmentation
+    pool.py             past fakes for the discriminators
+    augment.py          augmentation of what discriminators see
+    memory_order.py     views of weights for the fused optimizer
+compile.py          compiled forward and losses
+records.py          sums of terms and stats, and the first value that was not finite
+ema.py              the averaged networks that inference uses
+checkpoint.py       the whole state on the disk, from which a run continues exactly
+config.py           the options of a run
+run.py              `fit`: what starts or continues a run
+run_folder.py       what a run writes: options, metrics, samples, exports, checkpoints
+terminal.py         what a run prints
+memory.py           the message when memory runs out
+
+Batches come from ../data/loading.py. Several processes train together through ../distributed/group.py.
 """
 
 from __future__ import annotations
@@ -23,22 +36,23 @@ from torch import Tensor
 from translate.applying.model_file import stride_of
 from translate.data.batches.training_data import TrainingData
 from translate.device import Precision, memory_format
+from translate.distributed.batch_layers import SyncedBatchLayers
 from translate.distributed.group import Group
 from translate.errors import CheckpointError, UsageError
 from translate.model import Model, discriminator_networks, with_current_names
 from translate.random_bits import random_bits
 from translate.training.checkpoint import Checkpoint
-from translate.training.compile import wanted
+from translate.training.compile import should_compile
 from translate.training.config import FitConfig
-from translate.training.ema import Averages
-from translate.training.step import Step
+from translate.training.ema import EMA
+from translate.training.step import Stepper
 
 
 class Observer:
-    """What the loop tells the outside, which need not listen."""
+    """What the loop calls at certain moments; each method does nothing by default."""
 
-    def compiled(self, seconds: float, uncompiled: str) -> None:
-        """The first step is done, with what was compiled in it; or, at any step, `uncompiled` says why nothing is."""
+    def compiled(self, seconds: float, compile_error: str) -> None:
+        """The first step, with its compilations, took so many seconds; or compiling failed, in any step."""
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """The means of all terms and stats since the last tick, by "player.name"."""
@@ -47,11 +61,11 @@ class Observer:
         """A signal came: the run will stop after this step, and save."""
 
     def save(self, trainer: Trainer) -> None:
-        """The state is worth keeping: nothing in it is NaN or infinite, as far as the losses tell."""
+        """It is time to save; no loss or gradient so far was NaN or infinite."""
 
 
 class Trainer:
-    """The state of a training run between two steps, and the loop that moves it on."""
+    """The state of a training run between two steps, and the loop over its steps."""
 
     def __init__(
         self,
@@ -65,9 +79,9 @@ class Trainer:
         layout: torch.memory_format | None = None,
         group: Group | None = None,
     ) -> None:
-        """layout: of the weights; None for the one that measured fastest.
+        """layout: memory format of the weights; None for the one that measured fastest.
 
-        group: the ranks that train together; `data` gives this one its share of every batch.
+        group: the ranks that train together; `data` gives each its share of every batch.
         """
         torch.manual_seed(config.seed)
         options = kind.Config.model_validate(config.options)
@@ -81,19 +95,19 @@ class Trainer:
         self.steps = steps
         self.step = 0
         self.waited = 0.0  # seconds spent on getting batches
-        self.averages = Averages(self.model)
+        self.ema = EMA(self.model)
         _check_fits(self.model, config, data.shape, self.group.world_size)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
-        self.game = Step(
+        self.stepper = Stepper(
             self.model,
             device=device,
             precision=precision,
             micro_batches=config.micro_batches,
             augment=augment,
-            compile=wanted(config.compile, device, steps),
+            compile=should_compile(config.compile, device, steps),
             group=self.group,
         )
-        self.group.sync_batch_layers(self.model)
+        self.batch_layers = SyncedBatchLayers(self.model, self.group)
         if self.group.world_size > 1:
             self._seed()
 
@@ -104,34 +118,34 @@ class Trainer:
 
     def advance(self) -> None:
         """One step; does not wait for the device."""
-        asked = time.perf_counter()
+        started = time.perf_counter()
         batch = self.data.batch(self.step)
-        self.waited += time.perf_counter() - asked
-        with self.group.syncing_batch_layers():
-            self.game.play(batch, self.step, self.step / self.steps)
+        self.waited += time.perf_counter() - started
+        with self.batch_layers.active():
+            self.stepper.run(batch, self.step, self.step / self.steps)
         self.step += 1
-        self.averages.update(self.config.batch, self.images)
+        self.ema.update(self.config.batch, self.images)
 
     def train(self, observer: Observer, checkpoint_every: int) -> int | None:
-        """Play the remaining steps; the number of the signal that ended it early, after saving.
+        """Run the remaining steps; returns the number of the signal that ended it early, after saving.
 
         A signal on any rank ends all of them after the same step.
         Raises NonFiniteError at the tick after a loss or gradient that was not finite.
         """
-        self.group.broadcast_(unique_tensors(self.model) | self.averages.tensors())
+        self.group.broadcast_(unique_tensors(self.model) | self.ema.tensors())
         with _signals(observer.stopping) as received:
-            first, started, uncompiled = self.step, time.perf_counter(), ""
+            first, started, compile_error = self.step, time.perf_counter(), ""
             while self.step < self.steps:
                 self.advance()
-                if self.game.compile and (self.step == first + 1 or self.game.uncompiled != uncompiled):
-                    uncompiled = self.game.uncompiled
-                    observer.compiled(time.perf_counter() - started, uncompiled)
-                # asked once: what comes later waits for the next step
+                if self.stepper.compile and (self.step == first + 1 or self.stepper.compile_error != compile_error):
+                    compile_error = self.stepper.compile_error
+                    observer.compiled(time.perf_counter() - started, compile_error)
+                # Read once a step: a signal that comes later waits for the next step.
                 stop = self.group.all_reduce_max(received[0] if received else 0) or None
                 saving = stop is not None or self.step == self.steps or self.step % checkpoint_every == 0
                 if saving or self.step % self.config.log_every == 0:
                     with self.group.raise_on_all_ranks():
-                        observer.tick(self, self.game.read())
+                        observer.tick(self, self.stepper.records.read())
                 if saving:
                     with self.group.raise_on_all_ranks():
                         observer.save(self)
@@ -142,13 +156,13 @@ class Trainer:
     # ------------------------------------------------------------------ state
 
     def checkpoint(self) -> Checkpoint:
-        """Everything that a run needs to go on exactly; the sampler's position is the step.
+        """Everything that a run needs to continue exactly; the sampler's position is the step.
 
-        Of several ranks all call it, and the first gets what is each rank's own.
+        All ranks call it. Pools and random generators differ between ranks; the first rank gets those of all.
         Raises CheckpointError if the ranks do not hold the same weights.
         """
-        training = {f"average.{name}": tensor for name, tensor in self.averages.tensors().items()}
-        training |= self.game.tensors()
+        training = {f"average.{name}": tensor for name, tensor in self.ema.tensors().items()}
+        training |= self.stepper.tensors()
         own = {name: training.pop(name) for name in list(training) if name.startswith("pool.")}
         own["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -156,12 +170,12 @@ class Trainer:
         model = unique_tensors(self.model)
         self.group.require_equal(model | training)
         for rank, theirs in enumerate(self.group.gather({name: tensor.cpu() for name, tensor in own.items()})):
-            training |= {f"{_of_rank(rank)}{name}": tensor for name, tensor in theirs.items()}
+            training |= {f"{_rank_prefix(rank)}{name}": tensor for name, tensor in theirs.items()}
         return Checkpoint(self.step, model, training)
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; what was each rank's own is left out if it was of another number of ranks.
+        """Continue from a checkpoint; pools and random generators start anew if it has another number of ranks.
 
         Raises CheckpointError if it is not of this model.
         """
@@ -171,17 +185,17 @@ class Trainer:
         for name, tensor in tensors.items():
             tensor.copy_(weights[name])
         training = with_current_names(checkpoint.training, self.model, prefix=r"average\.|optimizer\.[^.]+\.")
-        self.averages.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
+        self.ema.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
         self.step = checkpoint.step
         own = {}
-        if ranks_of(checkpoint) == self.group.world_size:
-            prefix = _of_rank(self.group.rank)
+        if world_size_of(checkpoint) == self.group.world_size:
+            prefix = _rank_prefix(self.group.rank)
             own = {
                 n.removeprefix(prefix): t
                 for n, t in training.items()
                 if n.startswith((f"{prefix}pool.", f"{prefix}random."))
             }
-        self.game.load({n: t for n, t in training.items() if not n.startswith("pool.")} | own)
+        self.stepper.load({n: t for n, t in training.items() if not n.startswith("pool.")} | own)
         if not own:
             self._seed()
             return
@@ -190,31 +204,31 @@ class Trainer:
             torch.cuda.set_rng_state(own["random.cuda"], self.device)
 
     def _seed(self) -> None:
-        """Have each rank draw random numbers of its own."""
+        """Seed torch differently on each rank."""
         torch.manual_seed(int(random_bits(1, self.config.seed, "rank", self.group.rank, self.step)[0]))
 
     def exported(self) -> dict[str, Tensor]:
-        """What translating needs: the averages where there are any, live weights elsewhere, and no discriminator."""
+        """What inference needs: averages where there are any, live weights elsewhere, no discriminators."""
         left_out = {
             id(tensor)
             for network in discriminator_networks(self.model)
             for tensor in network.state_dict(keep_vars=True).values()
         }
-        with self.averages.applied(self.model):
+        with self.ema.applied(self.model):
             return {name: tensor for name, tensor in unique_tensors(self.model).items() if id(tensor) not in left_out}
 
 
-def ranks_of(checkpoint: Checkpoint) -> int:
+def world_size_of(checkpoint: Checkpoint) -> int:
     """How many ranks wrote it."""
     return sum(name.endswith("random.cpu") for name in checkpoint.training)
 
 
-def _of_rank(rank: int) -> str:
-    """How the names begin of what is a rank's own; the first one's are those of a process alone."""
+def _rank_prefix(rank: int) -> str:
+    """The prefix of the names of a rank's own tensors; the first rank has none, like a single process."""
     return f"rank{rank}." if rank else ""
 
 
-def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int], ranks: int) -> None:
+def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int], world_size: int) -> None:
     """Raise UsageError for a size or a batch that the networks cannot take."""
     stride = stride_of(model)
     if config.preprocess == "none" and any(side % stride for side in shape):
@@ -226,10 +240,10 @@ def _check_fits(model: Model[Any], config: FitConfig, shape: tuple[int, int], ra
         raise UsageError(f"--size {config.size} is no multiple of {stride}, as the networks need; try {near}.")
     if config.batch % config.micro_batches:
         raise UsageError(f"--micro-batches {config.micro_batches} does not divide --batch {config.batch}.")
-    if config.batch % (config.micro_batches * ranks):
+    if config.batch % (config.micro_batches * world_size):
         raise UsageError(
-            f"--micro-batches {config.micro_batches} does not divide the {config.batch // ranks} images that --batch "
-            f"{config.batch} gives to each of {ranks} devices."
+            f"--micro-batches {config.micro_batches} does not divide the {config.batch // world_size} images that "
+            f"--batch {config.batch} gives to each of {world_size} devices."
         )
     at_once = config.batch // config.micro_batches
     smallest = max(getattr(module, "smallest_batch", 1) for module in model.modules())
@@ -251,10 +265,10 @@ def unique_tensors(model: Model[Any]) -> dict[str, Tensor]:
 
 @contextmanager
 def _signals(stopping: Callable[[], None]) -> Iterator[list[int]]:
-    """Inside, SIGTERM and Ctrl-C are noted in the list instead of stopping the process; a second Ctrl-C stops it."""
+    """Inside, SIGTERM and Ctrl-C are appended to the list instead of stopping the process; a second Ctrl-C stops it."""
     received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def receive(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not received:
@@ -262,7 +276,7 @@ def _signals(stopping: Callable[[], None]) -> Iterator[list[int]]:
         received.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: signals go elsewhere
         before = {}
     try:
@@ -270,23 +284,3 @@ def _signals(stopping: Callable[[], None]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def timed_steps(trainer: Trainer, minutes: float, checkpoint_share: float = 0.03) -> int:
-    """How many steps fit into so many minutes, by playing some on a trainer that is thrown away afterwards.
-
-    Three steps or more warm up, until each player has moved; then steps are timed for a twentieth of the time, at least
-    three of them.
-    checkpoint_share: of the time that goes to ticks, samples and checkpoints.
-    """
-    started = time.perf_counter()
-    for _ in range(max(3, *(seat.player.every for seat in trainer.game.seats))):  # some compile when they first move
-        trainer.advance()
-    trainer.game.check()  # waits for the device
-    warm, first = time.perf_counter(), trainer.step
-    while trainer.group.all_reduce_max(trainer.step - first < 3 or time.perf_counter() - warm < minutes * 60 / 20):
-        trainer.advance()
-        trainer.game.check()
-    now = time.perf_counter()
-    left = (minutes * 60 - (now - started)) * (1 - checkpoint_share)
-    return trainer.group.all_reduce_max(max(1, int(left / ((now - warm) / (trainer.step - first)))))

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from translate.training.progress import Terminal
+from translate.training.terminal import Terminal
 
 
 def test_bar_and_losses_both_fit_into_eighty_columns():

@@ -1,4 +1,4 @@
-"""What a training run tells on the terminal: a live bar, or plain lines where nobody watches."""
+"""What a training run prints: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Bar(Progress):
 
 
 class Terminal:
-    """Prints the ticks of a run to stderr; nothing if quiet."""
+    """Prints the progress of a run to stderr; nothing if quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
@@ -30,7 +30,7 @@ class Terminal:
 
     @contextmanager
     def showing(self, step: int, steps: int) -> Iterator[None]:
-        """Inside, a terminal shows a live bar."""
+        """Inside, a live bar is shown if stderr is a terminal."""
         if not self.console.is_terminal:
             yield
             return
@@ -47,11 +47,11 @@ class Terminal:
         self.bar = None
 
     def say(self, sentence: str) -> None:
-        """Print a sentence, above the bar if there is one."""
+        """Print a sentence; above the bar if there is one."""
         self.console.print(sentence, markup=False, soft_wrap=True)
 
     def tick(self, metrics: Mapping[str, Any], steps: int, seconds_left: float) -> None:
-        """Show a line of metrics.jsonl."""
+        """Show a line of metrics.jsonl (`metrics`)."""
         speed = f"{metrics['images_per_second']:.4g} images/s, data wait {metrics['data_wait']:.1%}"
         losses = "  ".join(f"{name} {value:.3g}" for name, value in metrics["losses"].items())
         if self.bar:
