@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from translate import Adam, Discriminators, Generators, Images, Model, ModelConfig, Move, Paired, Penalty, Unpaired
-from translate.data.domains import Spec
+from translate.domains import Spec
 from translate.training.step import Stepper
 
 PIXELS, LATENTS, BATCH, STEPS = 48, 8, 4, 10

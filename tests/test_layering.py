@@ -24,34 +24,25 @@ ARCHITECTURES = (
 )
 ORDER = [
     {"errors", "version"},
-    {
-        "atomic_files",
-        "cache",
-        "formatting",
-        "players",
-        "progress",
-        "random_bits",
-        "spec_parsing",
-        "threads",
-        "validation",
-    },
+    {"atomic_files", "cache", "formatting", "progress", "random_bits", "spec_parsing", "threads", "validation"},
+    # what plugins declare and offer
+    {"domains", "players"},
     {"plugins"},
+    {"networks"},
+    {"losses", "model"},
     {"device"},
     {"distributed"},
-    # data/, from the description of a domain up to what is drawn from it
-    {"data.domains"},
+    # the images, from pixels up to batches
     {"data.images"},
     {"contact_sheet"},
     {"data.synthesis", "data.augmentation"},
     {"data.options"},
     {"data.files"},
-    {"data.catalogue"},
+    {"built_in", "data.catalogue"},
     {"data.layout"},
     {"data.batches"},
     {"data.loading", "data.check"},
-    {"networks"},
-    {"losses", "model"},
-    {"built_in"},
+    # what is done with a model
     {"applying"},
     {"evaluating"},
     {"training"},

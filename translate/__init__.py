@@ -16,30 +16,30 @@ _MODULES = {
     "AdversarialLoss": "plugins.types",
     "Dataset": "plugins.types",
     "Discriminators": "players",
-    "DomainSpec": "data.domains",
+    "DomainSpec": "domains",
     "FitConfig": "training.config",
     "Generators": "players",
     "Header": "plugins.types",
-    "Images": "data.domains",
-    "Labelled": "data.domains",
+    "Images": "domains",
+    "Labelled": "domains",
     "LinearDecay": "players",
     "LossName": "losses",
     "Model": "model",
     "ModelConfig": "model",
     "Move": "players",
     "NetworkSpec": "networks",
-    "Pair": "data.domains",
-    "Paired": "data.domains",
+    "Pair": "domains",
+    "Paired": "domains",
     "Penalty": "players",
     "Player": "players",
     "Reader": "plugins.types",
     "Sampler": "applying.sampler",
     "ScoreFunction": "plugins.types",
-    "Spec": "data.domains",
+    "Spec": "domains",
     "Terms": "players",
     "TranslateError": "errors",
     "Translator": "applying.translator",
-    "Unpaired": "data.domains",
+    "Unpaired": "domains",
     "UsageError": "errors",
     "apply": "applying.folder",
     "evaluate": "evaluating.evaluation",
@@ -57,13 +57,13 @@ if TYPE_CHECKING:
     from translate.applying.samples import sample as sample
     from translate.applying.translator import Translator as Translator
     from translate.applying.translator import load as load
-    from translate.data.domains import DomainSpec as DomainSpec
-    from translate.data.domains import Images as Images
-    from translate.data.domains import Labelled as Labelled
-    from translate.data.domains import Pair as Pair
-    from translate.data.domains import Paired as Paired
-    from translate.data.domains import Spec as Spec
-    from translate.data.domains import Unpaired as Unpaired
+    from translate.domains import DomainSpec as DomainSpec
+    from translate.domains import Images as Images
+    from translate.domains import Labelled as Labelled
+    from translate.domains import Pair as Pair
+    from translate.domains import Paired as Paired
+    from translate.domains import Spec as Spec
+    from translate.domains import Unpaired as Unpaired
     from translate.errors import TranslateError as TranslateError
     from translate.errors import UsageError as UsageError
     from translate.evaluating.evaluation import evaluate as evaluate

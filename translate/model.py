@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from translate.data.domains import BatchSpec, Spec
+from translate.domains import BatchSpec, Spec
 from translate.errors import PluginError
 from translate.players import Discriminators, Player
 from translate.plugins import registry

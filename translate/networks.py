@@ -39,7 +39,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from translate.data.domains import DomainSpec
+from translate.domains import DomainSpec
 from translate.errors import UsageError
 from translate.plugins import registry
 from translate.plugins.types import Role

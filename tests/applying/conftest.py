@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from translate.applying.model_file import write_model_file
-from translate.data.domains import DomainSpec, Spec
+from translate.domains import DomainSpec, Spec
 
 torch.set_num_threads(1)
 

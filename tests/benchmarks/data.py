@@ -27,10 +27,10 @@ from torch.utils.data import DataLoader, Dataset
 from translate.data.batches.cropping import crop_batch
 from translate.data.batches.sampling import sample_crops
 from translate.data.batches.store import Store
-from translate.data.domains import Images
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
 from translate.device import cpu_name
+from translate.domains import Images
 from translate.testing import draw_images
 from translate_cyclegan import CycleGAN
 
@@ -136,7 +136,7 @@ STREAM = """
 import json, os, resource, sys, time
 import torch
 torch.set_num_threads(int(sys.argv[3]))
-from translate.data.domains import Images
+from translate.domains import Images
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
 options = DataOptions(images=sys.argv[1], batch=16, load_size=286, store=sys.argv[2])

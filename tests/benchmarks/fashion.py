@@ -29,10 +29,10 @@ from torch import nn
 
 import translate
 from translate.applying.sampler import Sampler, cycle_labels, sample_grid
-from translate.data.domains import Labelled
 from translate.data.files import writers
 from translate.data.loading import open_training_data
 from translate.device import autocast, resolve_precision
+from translate.domains import Labelled
 from translate.evaluating.evaluation import evaluate
 from translate.plugins import registry
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from translate import testing
-from translate.data.domains import Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.device import resolve_precision
+from translate.domains import Paired, Unpaired
 from translate.plugins import registry
 from translate.training.config import FitConfig, complete
 from translate.training.trainer import Trainer

@@ -9,12 +9,12 @@ from drawn_images import encoded
 from PIL import Image
 from pydantic import ValidationError
 
-from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.readers import decode
 from translate.data.files.writers import save
 from translate.data.images import as_pixels
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
+from translate.domains import Images, Labelled, Paired, Unpaired
 from translate.errors import DataError, UsageError
 
 CPU = torch.device("cpu")
@@ -244,7 +244,7 @@ def test_real_data_sets_are_recognised(real_data):
 
 
 def test_options_need_no_torch():
-    code = "import sys, translate.data.options, translate.data.domains; sys.exit('torch' in sys.modules)"
+    code = "import sys, translate.data.options, translate.domains; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -5,7 +5,7 @@ import pytest
 from real_pictures import SIDE, folder, pictures
 
 from translate.applying.model_file import write_model_file
-from translate.data.domains import DomainSpec, Spec
+from translate.domains import DomainSpec, Spec
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from translate.data.domains import DomainSpec, Spec
 from translate.device import autocast
+from translate.domains import DomainSpec, Spec
 from translate.errors import UsageError
 from translate.players import Discriminators, Generators
 from translate.training.step import Stepper

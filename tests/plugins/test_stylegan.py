@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from translate.data.domains import DomainSpec, Spec
+from translate.domains import DomainSpec, Spec
 from translate.errors import UsageError
 from translate.players import Discriminators, Generators
 from translate.training.step import Stepper

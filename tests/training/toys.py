@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import translate
-from translate.data.domains import Spec
+from translate.domains import Spec
 from translate.training.step import Stepper
 
 

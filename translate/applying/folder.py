@@ -32,7 +32,6 @@ from translate.applying.outputs import Outputs, Task
 from translate.applying.translator import Translator, load, pad_to_multiple
 from translate.data.batches.preparing import InputReader
 from translate.data.catalogue.datasets import resolve
-from translate.data.domains import DomainSpec, Spec
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Source
 from translate.data.files.writers import save
@@ -41,6 +40,7 @@ from translate.data.synthesis import parse
 from translate.device import resolve_device
 from translate.distributed.group import Group
 from translate.distributed.launch import device_of_rank
+from translate.domains import DomainSpec, Spec
 from translate.errors import DataError, TranslateError, UsageError, did_you_mean
 from translate.progress import progress_bar
 from translate.threads import prefetch

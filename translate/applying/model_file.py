@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from translate.atomic_files import write_atomically
-from translate.data.domains import Spec
+from translate.domains import Spec
 from translate.errors import CheckpointError, PluginError, UsageError
 from translate.formatting import first_few
 from translate.model import Model, discriminator_networks, find_model, with_current_names

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from translate.applying.options import ApplyFormat
-from translate.data.domains import DomainSpec
 from translate.data.files.sources import Entry, Source, image_suffixes
 from translate.data.files.writers import SAVED_AS, fitting_suffix
+from translate.domains import DomainSpec
 from translate.errors import DataError, UsageError
 from translate.formatting import plural
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from translate.benchmarking.plain import PlainLoop
-from translate.data.domains import BatchSpec, DomainSpec, Labelled, Spec
 from translate.device import Precision, memory_format, resolve_precision
+from translate.domains import BatchSpec, DomainSpec, Labelled, Spec
 from translate.model import find_model
 from translate.networks import unbatched
 from translate.training.config import FitConfig

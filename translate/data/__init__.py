@@ -1,7 +1,6 @@
 """Files -> decoded images -> batches on the device. In reading order:
 
     options.py       what the user may choose about the data: flags
-    domains.py       what a model needs, and how a domain is described to it
     loading.py       START HERE: `open_training_data`, which goes through the folders below in their order
 
     catalogue/       a place that the user names -> its files

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from translate.data.domains import Part
+from translate.domains import Part
 from translate.errors import DataError
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}

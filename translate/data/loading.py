@@ -18,12 +18,12 @@ from translate.data.batches.decoding import DecodePlan, Range, decode_into_memor
 from translate.data.batches.preparing import part_shape
 from translate.data.batches.store import DomainImages, choose_storage
 from translate.data.batches.training_data import TrainingData
-from translate.data.domains import BatchSpec, DomainSpec, Paired, Unpaired
 from translate.data.files.readers import Opened
 from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions, suggested_range
 from translate.data.synthesis import parse
 from translate.device import keep_freed_memory
+from translate.domains import BatchSpec, DomainSpec, Paired, Unpaired
 from translate.errors import DataError, UsageError
 from translate.formatting import first_few, format_bytes, plural
 

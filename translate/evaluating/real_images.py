@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from translate.data.batches.preparing import InputReader
-from translate.data.domains import BatchSpec, Images, Labelled, Spec, Unpaired
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.layout.detection import DomainFiles, Layout, detect_layout
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
 from translate.distributed.group import Group
+from translate.domains import BatchSpec, Images, Labelled, Spec, Unpaired
 from translate.errors import DataError, UsageError
 from translate.formatting import first_few
 from translate.model import Model

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from translate.data import images as pictures
 from translate.data.batches.training_data import TrainingData
-from translate.data.domains import Labelled
 from translate.data.files import writers
 from translate.data.loading import open_training_data
 from translate.device import Precision
 from translate.distributed.group import Group
+from translate.domains import Labelled
 from translate.model import Model, find_model
 from translate.training.config import FitConfig
 from translate.training.player_state import Objective, PlayerState

@@ -23,8 +23,8 @@ from translate.applying.inference import generates_from_noise
 from translate.applying.model_file import load_model, write_model_file
 from translate.applying.sampler import Sampler, cycle_labels
 from translate.applying.translator import Translator
-from translate.data.domains import Paired, Unpaired
 from translate.device import Precision
+from translate.domains import Paired, Unpaired
 from translate.testing.cases import CPU, Case, checkpoint_tensors, disable_pools, flat_gradient
 from translate.testing.dispatch_modes import NoHostReads, NoiseByImage
 from translate.testing.plain_loop import matches_the_plain_loop

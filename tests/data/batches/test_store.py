@@ -10,9 +10,9 @@ from drawn_images import encoded
 from translate.data.batches import cached_stores
 from translate.data.batches import store as stores
 from translate.data.batches.store import Extent, Store, choose_storage
-from translate.data.domains import Images, Paired, Unpaired
 from translate.data.loading import open_training_data
 from translate.data.options import DataOptions
+from translate.domains import Images, Paired, Unpaired
 from translate.errors import DataError
 
 CPU = torch.device("cpu")

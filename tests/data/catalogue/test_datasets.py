@@ -15,10 +15,10 @@ from PIL import Image
 from translate.cache import cache_folder
 from translate.data.catalogue import cards, datasets, downloads
 from translate.data.catalogue.datasets import offered, prepared, resolve, two_domains_of_set
-from translate.data.domains import Paired, Unpaired
 from translate.data.files import archives, sources
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
+from translate.domains import Paired, Unpaired
 from translate.errors import DataError, PluginError
 from translate.plugins import registry
 from translate.plugins.types import Dataset

@@ -13,10 +13,10 @@ from drawn_images import encoded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.sources import open_source
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
+from translate.domains import Images, Labelled, Paired, Unpaired
 from translate.errors import TranslateError
 
 SQUARE, WIDE = encoded(1, size=(4, 4)), encoded(2, size=(8, 4))

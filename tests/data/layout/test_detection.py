@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from translate.data.domains import Images, Labelled, Paired, Unpaired
 from translate.data.files.sources import open_source
 from translate.data.layout import detection
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
+from translate.domains import Images, Labelled, Paired, Unpaired
 from translate.errors import DataError, UsageError
 
 

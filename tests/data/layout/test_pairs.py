@@ -2,9 +2,9 @@ import zipfile
 
 import pytest
 
-from translate.data.domains import Paired, Unpaired
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
+from translate.domains import Paired, Unpaired
 from translate.errors import DataError
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from translate.data.batches.preparing import part_shape, stored_shape
 from translate.data.batches.store import DomainImages, Store, available_memory
-from translate.data.domains import Depth, DomainSpec
 from translate.data.files.readers import Opened, open_image, read_header, read_image
 from translate.data.files.sources import Entry
 from translate.data.images import DTYPES, common_channels, crop_part, match, resize
 from translate.data.layout.detection import DomainFiles
 from translate.data.options import DataOptions
+from translate.domains import Depth, DomainSpec
 from translate.errors import DataError
 from translate.progress import progress_bar
 from translate.threads import in_parallel

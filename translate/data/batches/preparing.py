@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from translate.data.domains import DomainSpec, Part
 from translate.data.files.sources import Entry
 from translate.data.images import as_float, match, resize
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
+from translate.domains import DomainSpec, Part
 from translate.plugins.types import Header
 from translate.random_bits import random_bits
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from translate.data.batches.preparing import Shape
-from translate.data.domains import DomainSpec
 from translate.data.layout.detection import DomainFiles
 from translate.data.synthesis import Synthesis, parse
+from translate.domains import DomainSpec
 from translate.errors import DataError
 from translate.formatting import format_bytes
 

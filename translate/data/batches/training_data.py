@@ -21,11 +21,11 @@ from translate.data.batches.cropping import crop_batch
 from translate.data.batches.preparing import InputReader, centre_crop, stored_shape
 from translate.data.batches.sampling import CropParams, sample_crops, sample_rows
 from translate.data.batches.store import DomainImages
-from translate.data.domains import BatchSpec, Labelled, Spec
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import as_float
 from translate.data.options import DataOptions
+from translate.domains import BatchSpec, Labelled, Spec
 from translate.errors import DataError
 from translate.formatting import first_few
 from translate.random_bits import random_bits

@@ -32,7 +32,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from translate.data.domains import Part
+from translate.domains import Part
 from translate.errors import DataError
 from translate.validation import Location, explain_problems
 

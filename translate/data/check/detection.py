@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from translate.data.domains import Labelled, Paired, Unpaired
 from translate.data.files.sources import Entry
 from translate.data.layout.detection import DomainFiles, detect_layout
 from translate.data.options import DataOptions
+from translate.domains import Labelled, Paired, Unpaired
 from translate.errors import DataError, UsageError
 
 

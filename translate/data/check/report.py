@@ -14,11 +14,11 @@ from translate.contact_sheet import grid
 from translate.data.check.detection import DetectedData
 from translate.data.check.findings import Finding, problems, remarks
 from translate.data.check.scan import DomainScan, ImageStats, Scan
-from translate.data.domains import Part
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import as_uint8, common_channels, resize
 from translate.data.options import DataOptions
+from translate.domains import Part
 from translate.errors import DataError
 
 _SHEET_COLUMNS = 8

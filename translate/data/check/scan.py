@@ -11,11 +11,11 @@ import numpy
 from torch import Tensor
 
 from translate.data.check.detection import DetectedData
-from translate.data.domains import Part
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import crop_part
 from translate.data.layout.detection import DomainFiles
+from translate.domains import Part
 from translate.errors import DataError
 from translate.threads import in_parallel
 

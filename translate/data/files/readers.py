@@ -20,10 +20,10 @@ from weakref import WeakKeyDictionary
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from translate.data.domains import Part
 from translate.data.files.decoders import decode_ordinary, fits_header, open_ordinary
 from translate.data.files.sources import Entry
 from translate.data.images import crop_part
+from translate.domains import Part
 from translate.errors import DataError
 from translate.plugins import registry
 from translate.plugins.types import Header, Reader

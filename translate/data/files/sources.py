@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from translate.data.domains import Part
 from translate.data.files import archives
+from translate.domains import Part
 from translate.errors import DataError
 from translate.formatting import plural, printable
 from translate.plugins import registry

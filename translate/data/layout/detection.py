@@ -22,12 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from translate.data.catalogue.datasets import resolve, two_domains_of_set
-from translate.data.domains import BatchSpec, Labelled, Paired, Part
 from translate.data.files.sources import Entry, Source
 from translate.data.layout import folders
 from translate.data.layout.flags import check_flags, find_synthesis
 from translate.data.layout.pairs import is_list, lists_inside, match_by_name, read_list, read_list_inside
 from translate.data.options import DataOptions
+from translate.domains import BatchSpec, Labelled, Paired, Part
 from translate.errors import DataError, UsageError
 from translate.formatting import first_few, plural
 

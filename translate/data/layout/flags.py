@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from translate.data.domains import BatchSpec
 from translate.data.options import DataOptions
 from translate.data.synthesis import parse
+from translate.domains import BatchSpec
 from translate.errors import UsageError
 
 
