@@ -1,4 +1,4 @@
-"""What a model declares of its batches, and the description of each domain that it gets in return.
+"""A model's declaration of its domains, and the description of each domain that the model gets in its constructor.
 
 A model has one of four declarations. It determines the flags for images and the fields of a batch:
 
@@ -41,10 +41,10 @@ class DomainSpec(BaseModel):
     """One domain of images as the model sees it; part of the model file.
 
     name: of the domain on the command line and in batches, as in "a" or "images".
-    title: the name of its folder or data set, for pictures and messages.
+    title: the name of its folder or data set, for sample grids and messages.
     channels: of an image tensor (channels, height, width).
     size: side of the square training crops, in pixels.
-    kind: "labels" are label maps: their values are codes, not colours, and are never blended with their neighbours.
+    kind: "labels" are label maps: their values are codes, not colours, and are never interpolated.
     bit_depth: of the source images: 8 and 16 are unsigned integers, 32 is floating point.
     value_range: the source values that become -1 and 1; of 8 bits always (0, 255).
     background: the colour under transparent images; "keep" if alpha is one of the channels.
@@ -70,7 +70,7 @@ class DomainSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _eight_bits_have_one_range(cls, values: Any) -> Any:
-        """Files of the first versions have (-1, 1) here, the range of the tensors."""
+        """Replace `value_range` in files of the first versions, which have (-1, 1) here, the range of the tensors."""
         if isinstance(values, dict) and values.get("bit_depth", 8) == 8:
             return {**values, "value_range": (0.0, 255.0)}
         return values
@@ -105,7 +105,7 @@ def _batch_type(fields: tuple[str, ...]) -> Any:
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """A declaration: the names of its domains and the fields of its batches."""
+    """The base class of the declarations. names: of the domains. fields: of a batch. optional: see `Labelled`."""
 
     names: tuple[str, ...]
     fields: tuple[str, ...]

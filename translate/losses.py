@@ -1,4 +1,4 @@
-"""Adversarial losses and penalties as pure functions of a discriminator's raw scores (no sigmoid), each with its paper.
+"""Adversarial losses as functions of a discriminator's raw scores (no sigmoid), and gradient penalties.
 
 Scores are float32 tensors of any shape with the images as first axis. Every loss is a mean over all scores, and every
 penalty a mean over images, so that averages over micro-batches and ranks are exact. Plugins offer further losses by
@@ -22,9 +22,9 @@ from translate.plugins.types import AdversarialLoss, ScoreFunction
 
 
 def input_gradients(score: ScoreFunction, images: Tensor) -> Tensor:
-    """The gradient of each image's score with respect to its pixels: (N, C·H·W) float32, differentiable.
+    """The gradient of each image's score with respect to its pixels: (N, C·H·W) float32, with its autograd graph.
 
-    images: (N, C, H, W). With several scores for an image, as of patches, their mean is differentiated.
+    images: (N, C, H, W). If an image has several scores, as from a PatchGAN, the gradient is that of their mean.
     """
     images = images.detach().requires_grad_()
     scores = score(images).flatten(1).mean(1)  # (N,)
@@ -125,7 +125,7 @@ BUILT_IN = (
 
 
 def adversarial(spec: str) -> AdversarialLoss:
-    """The registered adversarial loss of a spec, as "hinge" or "wgan(penalty=5)". Raises UsageError."""
+    """The adversarial loss that a user named, as in "hinge" or "wgan(penalty=5)". Raises UsageError."""
     name, options = parse(spec)
     loss = registry.losses()[name]
     weight = options.pop("penalty", loss.penalty_weight)

@@ -1,4 +1,4 @@
-"""What a plugin subclasses: a model declares its networks, its players and how images are translated.
+"""The base class of models: a model declares its networks, its players and how images are translated.
 
 The engine (training/, applying/) does everything else.
 """
@@ -20,13 +20,13 @@ from translate.plugins import registry
 
 
 class ModelConfig(BaseModel):
-    """A model's own options. Each field becomes a flag: its type gives the choices, its Field range and help."""
+    """A model's own options. Each field becomes a flag: its type gives the choices, its `Field` the range and help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @classmethod
     def upgrade(cls, values: dict[str, Any], version: str) -> dict[str, Any]:
-        """Convert the values that an older `version` of the plugin wrote; override this when a field changes."""
+        """Convert options that an older `version` of the plugin wrote; override this when a field changes."""
         return values
 
 
@@ -37,9 +37,9 @@ class Model(nn.Module, Generic[C]):
     """Networks, the losses that train them, and how the trained networks make images.
 
     A subclass `class MyModel(Model[MyConfig])` sets the class attributes and builds its networks in `__init__`; no
-    parameter may appear later. It defines `players`, the losses that the players name, and `translate`. It defines
-    `forward` if its losses share outputs. A noise-to-image model defines, in place of `translate`, `latents` and
-    `sample`, or `latents`, `styles` and `synthesize`.
+    parameter may be added later. It defines `players`, the losses of the players, and `translate`. It defines `forward`
+    if its losses share outputs. In place of `translate`, a noise-to-image model defines `latents` and `sample`; with a
+    style space, `latents`, `styles` and `synthesize`.
 
     `forward` and losses are pure tensor code: no backward, optimizer step, `.item()`, `.to`, autocast, file access or
     host synchronisation. State that must survive a restart is a buffer.
@@ -48,24 +48,28 @@ class Model(nn.Module, Generic[C]):
     name: ClassVar[str]
     """The name on the command line; the entry point has the same name."""
     data: ClassVar[BatchSpec]
-    """What a batch holds, as `Unpaired("a", "b")`."""
+    """The domains, and so the fields of a batch, as in `Unpaired("a", "b")`."""
     preset: ClassVar[Mapping[str, Any]] = {}
-    """Other defaults for engine options (fields of FitConfig), as {"batch": 64}."""
+    """Other defaults for engine options (fields of FitConfig), as in {"batch": 64}."""
     routes: ClassVar[Sequence[tuple[str, str]]] = (("a", "b"),)
     """The translations that the model can do, each as (source domain, target domain); the first is the default."""
     averaged: ClassVar[tuple[str, ...]] = ()
-    """Names of the attributes (networks) that also keep an exponential moving average, which inference uses."""
+    """Names of the attributes (networks) of which inference uses an exponential moving average."""
     average_half_life: ClassVar[int] = 10_000
-    """Half-life of that average in images. While fewer than 20 half-lives are seen, it is 1/20 of the images seen."""
+    """Half-life of that average, in images; early in a run it is 1/20 of the images seen so far, if that is less."""
     fresh_outputs: ClassVar[bool] = False
-    """True: every move gets a `forward` of its own (noise to image). False: the moves of a step share one."""
+    """True: every move gets a `forward` of its own, as in GANs from noise.
+
+    False: the moves of a step share one, except that a second generator move gets a new one.
+    """
     couples_batch: ClassVar[bool] = False
     """True if an image's result depends on random numbers or on the other images of its batch (batch norm).
 
-    The model then translates images one by one.
+    The model then translates images one by one. (The attribute of the same name of a network means the other images of
+    the batch only: see networks.py.)
     """
     inference_mode: ClassVar[Literal["eval", "train"]] = "eval"
-    """Mode of the networks when they translate or sample."""
+    """Mode of the networks when they translate; sampling from noise is always in eval mode."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Attributes (networks, buffers) that had another name in an older version of the plugin, as {"old": "new"}.
 
@@ -84,7 +88,7 @@ class Model(nn.Module, Generic[C]):
                     cls.Config = argument
 
     def __init__(self, config: C, spec: Spec) -> None:
-        """config: the model's own options. spec: its domains by name, as `spec.a`, with channels and size."""
+        """config: the model's own options. spec: a DomainSpec for each domain, as `spec.a`, with channels and size."""
         super().__init__()
         self.config = config
         self.spec = spec
@@ -95,14 +99,14 @@ class Model(nn.Module, Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} declares no players")
 
     def forward(self, batch: Any) -> Any:
-        """The outputs that losses share (fakes, reconstructions, …): a NamedTuple of tensors, batch axis first."""
+        """Compute the outputs that losses share (fakes, …): a NamedTuple of tensors whose first axis is the batch."""
         raise NotImplementedError(f"{type(self).__name__} has no forward, but one of its losses asks for outputs")
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
         """Translate images of the route's source domain to the domain `to`.
 
-        images: (N, C, H, W) float32 in [-1, 1], H and W multiples of the networks' strides. The result has the same
-        range, height and width.
+        images: (N, C, H, W) float32 in [-1, 1], H and W multiples of the networks' strides. style: not used yet; the
+        engine does not pass it. The result has the same range, height and width.
         """
         raise NotImplementedError(f"{type(self).__name__} does not translate images")
 

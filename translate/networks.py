@@ -1,9 +1,10 @@
-"""Builds the networks that users name, as "resnet(blocks=9)".
+"""Builds the networks that users name, as in "resnet(blocks=9)".
 
-A spec is parsed as a literal call and never evaluated as code. A plugin offers a factory, a function that returns a
-module, through `register_networks`, in one of four roles. The core passes the factory these arguments:
+Such a string is a network's `spec`. It is parsed as a call with literal arguments and never evaluated as code. A plugin
+registers a factory, a function that returns a module, with `register_networks`, for one of four roles. The factory gets
+these arguments:
 
-    role            core arguments                        the network maps
+    role            arguments                             the network maps
     generator       in_channels, out_channels, *, size    images (N, in_channels, H, W) to (N, out_channels, H, W)
     discriminator   in_channels, *, out_channels, size    images (N, in_channels, H, W) to raw scores of each image,
                                                           (N, out_channels), or patch, (N, out_channels, h, w)
@@ -23,9 +24,11 @@ A network may define:
 
     stride: int              height and width of its input must be multiples of it
     smallest_batch: int      training needs at least this many images at once
-    couples_batch = True     on any submodule whose result for one image depends on the others of the batch; batch norm
-                             needs no such mark. It takes tensors (N, …) by position and returns one
-    encode(images)           of a generator: the features of its encoder, a list of (N, C, H, W), outermost first
+    couples_batch = True     on any submodule whose result for one image depends on the other images of the batch; batch
+                             norm does not need this mark. The submodule takes tensors (N, …) by position and returns
+                             one tensor
+    encode(images)           of a generator: the features of its encoder, a list of (N, C, H, W), from the highest
+                             resolution to the lowest
 """
 
 from __future__ import annotations
@@ -74,9 +77,9 @@ def generator(spec: str, source: DomainSpec, target: DomainSpec) -> nn.Module:
 
 
 def discriminator(spec: str, *domains: DomainSpec, extra_channels: int = 0, scores: int = 1) -> nn.Module:
-    """Build a discriminator of images; those of several domains are concatenated by channels. Raises UsageError.
+    """Build a discriminator. Its input is the images of all `domains`, concatenated by channels. Raises UsageError.
 
-    extra_channels: input channels besides the images, as for label planes. scores: outputs for each image or patch.
+    extra_channels: input channels besides the images, as for label planes. scores: how many for each image or patch.
     """
     channels = sum(domain.channels for domain in domains) + extra_channels
     return _build("discriminator", spec, in_channels=channels, out_channels=scores, size=domains[0].size)
@@ -113,7 +116,7 @@ def forward_batched(network: nn.Module, *batches: Tensor) -> tuple[Tensor, ...]:
 
 @contextmanager
 def unbatched() -> Iterator[None]:
-    """Inside, `forward_batched` makes one call for each batch, so that its effect can be measured and tested."""
+    """Inside, `forward_batched` makes one call for each batch, for the plain training loop and benchmarks."""
     _unbatched.append(True)
     try:
         yield

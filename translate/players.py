@@ -45,9 +45,10 @@ def constant(progress: float) -> float:
 class Adam:
     """Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980.
 
-    The defaults are those of Radford, Metz, Chintala, ICLR 2016, arXiv:1511.06434, which most translators use.
+    The defaults of lr and betas are those of Radford, Metz, Chintala, ICLR 2016, arXiv:1511.06434 (DCGAN), which most
+    translation models use.
     scale: {network: factor} on the learning rate of some of the player's networks, as for a mapping network.
-    clip: upper bound on the norm of the player's whole gradient; None does not clip.
+    clip: upper bound on the norm of the gradient of a move, over all of its parameters; None does not clip.
     """
 
     lr: float = 2e-4
@@ -85,11 +86,11 @@ class Player:
     """Networks that share one optimizer and are updated together; use `Generators` or `Discriminators`.
 
     networks: the modules whose parameters this player updates; no module is in two players.
-    loss: one loss, or a list of losses or `Move`s, in order.
-    schedule: factor on the learning rate, by progress of the run.
-    every: the player moves only on each `every`-th step.
+    loss: one loss, or a list of losses or `Move`s, which are made in this order.
+    schedule: maps the progress of the run to a factor on the learning rate.
+    every: the player moves only in each `every`-th step.
     penalties: regularizers of this player's networks.
-    name: in logs, checkpoints and error messages; the players of a model have different names.
+    name: used in logs, checkpoints and error messages; the players of a model have different names.
     """
 
     networks: Sequence[nn.Module]
@@ -119,7 +120,7 @@ class Player:
 class Generators(Player):
     """A player whose losses get the outputs with their autograd graph.
 
-    The first generator move of a step uses the shared outputs; each later one gets a new forward.
+    The first move of a step that takes the outputs uses the shared ones; each later one gets a new `forward`.
     """
 
     name: str = "generators"
@@ -129,10 +130,11 @@ class Generators(Player):
 class Discriminators(Player):
     """A player whose losses get the outputs detached.
 
-    pool: fields of the outputs that go through a pool of past images (Shrivastava et al., CVPR 2017, arXiv:1612.07828).
-    pool_size: images kept for each field; 0 turns the pool off.
-    image_channels: the channels of the networks' input that hold the real or fake image; all by default.
-        `--discriminator-augment` changes colours only in these channels, and applies geometry to all channels.
+    pool: names of outputs whose images are exchanged at random for past ones from an image pool (Shrivastava et al.,
+        CVPR 2017, arXiv:1612.07828).
+    pool_size: images kept for each of these names; 0 turns the pool off.
+    image_channels: which channels of the networks' input are the real or fake image, and not a condition; all by
+        default. `--discriminator-augment` changes colours only in these channels, and applies geometry to all channels.
     """
 
     name: str = "discriminators"

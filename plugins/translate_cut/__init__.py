@@ -49,7 +49,7 @@ class FastCUTConfig(CUTConfig):
 
 
 class Translated(NamedTuple):
-    """(N, C, H, W) in [-1, 1]. fake_b: translations. same_b: images of domain b through the generator."""
+    """(N, C, H, W) in [-1, 1]. fake_b: translations. same_b: what the generator makes of images of b."""
 
     fake_b: Tensor
     same_b: Tensor
@@ -155,7 +155,7 @@ class FastCUT(CUT):
 def projection_heads(generator: nn.Module, source: translate.DomainSpec, spec: str) -> nn.ModuleList:
     """H of eq. 3: one network with a hidden layer for each level of the encoder, (…, C_i) to (…, EMBEDDING).
 
-    spec: how the user named the generator. Raises UsageError if it has no encoder.
+    spec: the generator as the user named it, for the message. Raises UsageError if it has no encoder.
     """
     if not hasattr(generator, "encode"):
         raise UsageError(

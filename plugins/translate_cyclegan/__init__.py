@@ -32,7 +32,11 @@ class CycleGANConfig(translate.ModelConfig):
 
 
 class Fakes(NamedTuple):
-    """(N, C, H, W) in [-1, 1]. fake_x: translations into domain x. same_x: images of x through the generator to x."""
+    """(N, C, H, W) in [-1, 1].
+
+    fake_a, fake_b: translations to a and to b. same_a, same_b: what the generator to this domain makes of images that
+    are in it already, for the identity loss.
+    """
 
     fake_a: Tensor
     fake_b: Tensor
@@ -47,7 +51,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
     data = translate.Unpaired("a", "b")
     routes = (("a", "b"), ("b", "a"))
     averaged = ("a_to_b", "b_to_a")
-    renamed = {"judge_a": "discriminator_a", "judge_b": "discriminator_b"}  # noqa: RUF012  frozen by contract
+    renamed = {"judge_a": "discriminator_a", "judge_b": "discriminator_b"}  # noqa: RUF012  names in older checkpoints
 
     def __init__(self, config: CycleGANConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
@@ -76,13 +80,13 @@ class CycleGAN(translate.Model[CycleGANConfig]):
     def forward(self, batch: translate.Pair) -> Fakes:
         a, b = batch.a, batch.b
         if not self.identity:
-            return Fakes(self.b_to_a(b), self.a_to_b(a), a, b)
+            return Fakes(self.b_to_a(b), self.a_to_b(a), a, b)  # no loss uses same_a and same_b
         fake_b, same_b = networks.forward_batched(self.a_to_b, a, b)
         fake_a, same_a = networks.forward_batched(self.b_to_a, b, a)
         return Fakes(fake_a, fake_b, same_a, same_b)
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
-        """Eq. 3 of the paper, and the identity loss of section 5.2."""
+        """The generators' terms of eq. 3 of the paper, and the identity loss of section 5.2."""
         cycle, identity = self.config.lambda_cycle, self.config.lambda_cycle * self.config.lambda_identity
         terms = {
             "adversarial_a": self.adversarial.generator_loss(self.discriminator_a, batch.a, fakes.fake_a),
@@ -96,7 +100,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
         return terms
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
-        """Half the sum over real and fake: it slows the discriminators down (section 4 of the paper)."""
+        """Half of the adversarial loss, which slows the discriminators down (section 4 of the paper)."""
         real_a, fake_a = networks.forward_batched(self.discriminator_a, batch.a, fakes.fake_a)
         real_b, fake_b = networks.forward_batched(self.discriminator_b, batch.b, fakes.fake_b)
         terms = {

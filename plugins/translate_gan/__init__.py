@@ -51,7 +51,7 @@ class GAN(translate.Model[GANConfig]):
 
     name = "gan"
     data: ClassVar[translate.Images | translate.Labelled] = translate.Images("images")
-    preset = {"size": 28, "batch": 64, "augment": "none"}  # noqa: RUF012  frozen by contract
+    preset = {"size": 28, "batch": 64, "augment": "none"}  # noqa: RUF012
     averaged = ("generator",)
     fresh_outputs = True
     couples_batch = True  # batch norm, and random latents

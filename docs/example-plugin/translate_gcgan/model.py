@@ -1,9 +1,9 @@
-"""GcGAN: one generator; the translation of a turned image must be the turned translation of the image.
+"""GcGAN: one generator; rotating an image and then translating it must give the same as translating and then rotating.
 
 Fu, Gong, Wang, Batmanghelich, Zhang, Tao: Geometry-Consistent Generative Adversarial Networks for One-Sided
-Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05852; with the quarter turn, one of the paper's two transformations,
-and the loss weights of the authors' code.
-Deviation: a small context aggregation network is the default generator.
+Unsupervised Domain Mapping, CVPR 2019, arXiv:1809.05852. The transformation is the rotation by 90°, one of the paper's
+two; the loss weights are those of the authors' code.
+Deviation: the default generator is a small context aggregation network (network.py).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class GcGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_b: translations of images of domain a. turned_b: translations of the same images, turned. same_b: images of
-    domain b through the generator.
+    fake_b: translations of images of domain a. turned_b: translations of the same images rotated by 90°. same_b: what
+    the generator makes of images of domain b, for the identity loss.
     """
 
     fake_b: Tensor
@@ -48,7 +48,7 @@ class GcGAN(translate.Model[GcGANConfig]):
     name = "gcgan"
     data = translate.Unpaired("a", "b")
     averaged = ("generator",)
-    renamed = {"judge": "discriminator", "judge_turned": "discriminator_turned"}  # noqa: RUF012  read older checkpoints
+    renamed = {"judge": "discriminator", "judge_turned": "discriminator_turned"}  # noqa: RUF012  names in older checkpoints
 
     def __init__(self, config: GcGANConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
@@ -77,10 +77,10 @@ class GcGAN(translate.Model[GcGANConfig]):
             fake_b, turned_b, same_b = networks.forward_batched(self.generator, *views, batch.b)
             return Fakes(fake_b, turned_b, same_b)
         fake_b, turned_b = networks.forward_batched(self.generator, *views)
-        return Fakes(fake_b, turned_b, batch.b)
+        return Fakes(fake_b, turned_b, batch.b)  # no loss uses same_b
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
-        """Adversarial terms, geometry consistency (the turned translation), and identity on images of domain b."""
+        """Adversarial terms, geometry consistency, and identity on images of domain b."""
         adversarial_loss, real_turned = self.adversarial.generator_loss, turn(batch.b)
         terms = {
             "adversarial": adversarial_loss(self.discriminator, batch.b, fakes.fake_b),
@@ -92,7 +92,7 @@ class GcGAN(translate.Model[GcGANConfig]):
         return terms
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
-        """(terms, stats): the sum of the terms is minimised; `real_sign` is only logged, and read by `ada`."""
+        """(terms, stats): the sum of the terms is minimised. The stat `real_sign` is logged; ADA adapts to it."""
         real, fake = networks.forward_batched(self.discriminator, batch.b, fakes.fake_b)
         real_turned, fake_turned = networks.forward_batched(self.discriminator_turned, turn(batch.b), fakes.turned_b)
         terms = {
@@ -102,7 +102,7 @@ class GcGAN(translate.Model[GcGANConfig]):
         return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real, real_turned]))}
 
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
-        """The penalty that the adversarial loss needs, if any; see `penalties` above."""
+        """The penalty of an adversarial loss that has one, such as wgan; `players` declares it."""
         return {
             "penalty": self.adversarial.penalty_loss(self.discriminator, batch.b, fakes.fake_b),
             "penalty_turned": self.adversarial.penalty_loss(self.discriminator_turned, turn(batch.b), fakes.turned_b),
