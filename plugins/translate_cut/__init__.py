@@ -39,7 +39,9 @@ class CUTConfig(translate.ModelConfig):
     adversarial: LossName = Field("lsgan", description="Adversarial loss.")
     lambda_nce: float = Field(1.0, ge=0, description="Weight of the contrastive loss (PatchNCE).")
     patches: int = Field(256, ge=2, description="Patches of an image that are compared, at each level of the encoder.")
-    learning_rate: float = Field(2e-4, gt=0, description="Of Adam, for all networks; decays to 0 late in the run.")
+    learning_rate: float = Field(
+        2e-4, gt=0, description="Learning rate of Adam for all networks; decays to 0 late in the run."
+    )
 
 
 class FastCUTConfig(CUTConfig):

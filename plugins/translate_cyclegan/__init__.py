@@ -28,7 +28,9 @@ class CycleGANConfig(translate.ModelConfig):
     lambda_cycle: float = Field(10.0, ge=0, description="Weight of the cycle-consistency loss.")
     lambda_identity: float = Field(0.5, ge=0, description="Weight of the identity loss, as a share of lambda_cycle.")
     pool_size: int = Field(50, ge=0, description="Past fakes kept to show to the discriminators.")
-    learning_rate: float = Field(2e-4, gt=0, description="Of Adam, for all networks; decays to 0 in the second half.")
+    learning_rate: float = Field(
+        2e-4, gt=0, description="Learning rate of Adam for all networks; decays to 0 in the second half."
+    )
 
 
 class Fakes(NamedTuple):

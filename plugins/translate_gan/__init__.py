@@ -33,7 +33,7 @@ class GANConfig(translate.ModelConfig):
     discriminator: NetworkSpec = Field("mlp", description="Network of the discriminator.")
     adversarial: LossName = Field("bce", description="Adversarial loss.")
     latents: int = Field(100, ge=1, description="Random numbers that an image is made of.")
-    learning_rate: float = Field(2e-4, gt=0, description="Of Adam, for both networks.")
+    learning_rate: float = Field(2e-4, gt=0, description="Learning rate of Adam for both networks.")
     discriminator_steps: int = Field(1, ge=1, description="Steps of the discriminator for one of the generator.")
 
 
@@ -142,7 +142,7 @@ class WGANGPConfig(DCGANConfig):
     discriminator: NetworkSpec = Field('dcgan(norm="layer")', description="Network of the critic, without batch norm.")
     adversarial: LossName = Field("wgan(penalty=10)", description="Adversarial loss, and the weight of its penalty.")
     latents: int = Field(128, ge=1, description="Random numbers that an image is made of.")
-    learning_rate: float = Field(1e-4, gt=0, description="Of Adam, for both networks.")
+    learning_rate: float = Field(1e-4, gt=0, description="Learning rate of Adam for both networks.")
     discriminator_steps: int = Field(5, ge=1, description="Steps of the critic for one of the generator.")
 
 

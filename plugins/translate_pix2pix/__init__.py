@@ -27,7 +27,9 @@ class Pix2PixConfig(translate.ModelConfig):
     discriminator: NetworkSpec = Field('patchgan(layers=3, norm="batch")', description="Network of the discriminator.")
     adversarial: LossName = Field("bce", description="Adversarial loss.")
     lambda_l1: float = Field(100.0, ge=0, description="Weight of the L1 distance to the true image.")
-    learning_rate: float = Field(2e-4, gt=0, description="Of Adam, for both networks; decays to 0 in the second half.")
+    learning_rate: float = Field(
+        2e-4, gt=0, description="Learning rate of Adam for both networks; decays to 0 in the second half."
+    )
 
 
 class Fake(NamedTuple):

@@ -43,7 +43,9 @@ class StyleGAN2Config(translate.ModelConfig):
         None, ge=0, description=f"Weight of the R1 penalty; by default 0.0002 × size² / {BATCH}, as in StyleGAN2-ADA."
     )
     lambda_path: float = Field(2.0, ge=0, description="Weight of the path length penalty.")
-    learning_rate: float = Field(2.5e-3, gt=0, description="Of Adam, for all networks; a hundredth for the mapping.")
+    learning_rate: float = Field(
+        2.5e-3, gt=0, description="Learning rate of Adam for all networks; a hundredth for the mapping."
+    )
 
 
 class Batch(Protocol):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from translate_gcgan.model import turn
+from translate_gcgan.model import rotate
 from translate_gcgan.network import can
 
 from translate.testing import check_model
@@ -20,6 +20,6 @@ def test_the_network_translates_any_size_at_full_resolution():
     assert can(3, 1, width=4)(torch.zeros(2, 3, 21, 34)).shape == (2, 1, 21, 34)
 
 
-def test_four_turns_are_none():
+def test_four_quarter_rotations_change_nothing():
     images = torch.rand(1, 3, 4, 6)
-    assert torch.equal(turn(turn(turn(turn(images)))), images)
+    assert torch.equal(rotate(rotate(rotate(rotate(images)))), images)

@@ -33,59 +33,61 @@ class GcGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_b: translations of images of domain a. turned_b: translations of the same images rotated by 90°. same_b: what
+    fake_b: translations of images of domain a. rotated_b: translations of the same images rotated by 90°. same_b: what
     the generator makes of images of domain b, for the identity loss.
     """
 
     fake_b: Tensor
-    turned_b: Tensor
+    rotated_b: Tensor
     same_b: Tensor
 
 
 class GcGAN(translate.Model[GcGANConfig]):
-    """Unpaired, one way: turning an image and translating it give the same in either order. Fu et al. 2019."""
+    """Unpaired, one way: rotating and translating an image give the same in either order. Fu et al. 2019."""
 
     name = "gcgan"
     data = translate.Unpaired("a", "b")
     averaged = ("generator",)
-    renamed = {"judge": "discriminator", "judge_turned": "discriminator_turned"}  # noqa: RUF012  names in older checkpoints
+    renamed = {"judge": "discriminator", "judge_turned": "discriminator_rotated"}  # noqa: RUF012  names in older checkpoints
 
     def __init__(self, config: GcGANConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
         self.identity = config.lambda_identity > 0 and spec.a.channels == spec.b.channels
         self.generator = networks.generator(config.generator, spec.a, spec.b)
         self.discriminator = networks.discriminator(config.discriminator, spec.b)
-        self.discriminator_turned = networks.discriminator(config.discriminator, spec.b)
+        self.discriminator_rotated = networks.discriminator(config.discriminator, spec.b)
         self.adversarial = losses.adversarial(config.adversarial)
 
     def players(self) -> Iterator[translate.Player]:
         adam, decay = Adam(2e-4, (0.5, 0.999)), LinearDecay(start=0.5)
         yield Generators([self.generator], self.generator_loss, adam, decay)
         yield Discriminators(
-            [self.discriminator, self.discriminator_turned],
+            [self.discriminator, self.discriminator_rotated],
             self.discriminator_loss,
             adam,
             decay,
-            pool=("fake_b", "turned_b"),
+            pool=("fake_b", "rotated_b"),
             pool_size=50,
             penalties=self.adversarial.penalties(self.penalty),
         )
 
     def forward(self, batch: translate.Pair) -> Fakes:
-        views = [batch.a, turn(batch.a)]
+        views = [batch.a, rotate(batch.a)]
         if self.identity:
-            fake_b, turned_b, same_b = networks.forward_batched(self.generator, *views, batch.b)
-            return Fakes(fake_b, turned_b, same_b)
-        fake_b, turned_b = networks.forward_batched(self.generator, *views)
-        return Fakes(fake_b, turned_b, batch.b)  # no loss uses same_b
+            fake_b, rotated_b, same_b = networks.forward_batched(self.generator, *views, batch.b)
+            return Fakes(fake_b, rotated_b, same_b)
+        fake_b, rotated_b = networks.forward_batched(self.generator, *views)
+        return Fakes(fake_b, rotated_b, batch.b)  # no loss uses same_b
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """Adversarial terms, geometry consistency, and identity on images of domain b."""
-        adversarial_loss, real_turned = self.adversarial.generator_loss, turn(batch.b)
+        rotated = rotate(batch.b)
         terms = {
-            "adversarial": adversarial_loss(self.discriminator, batch.b, fakes.fake_b),
-            "adversarial_turned": adversarial_loss(self.discriminator_turned, real_turned, fakes.turned_b),
-            "geometry": self.config.lambda_geometry * F.l1_loss(fakes.turned_b, turn(fakes.fake_b)),
+            "adversarial": self.adversarial.generator_loss(self.discriminator, batch.b, fakes.fake_b),
+            "adversarial_rotated": self.adversarial.generator_loss(
+                self.discriminator_rotated, rotated, fakes.rotated_b
+            ),
+            "geometry": self.config.lambda_geometry * F.l1_loss(fakes.rotated_b, rotate(fakes.fake_b)),
         }
         if self.identity:
             terms["identity"] = self.config.lambda_identity * F.l1_loss(fakes.same_b, batch.b)
@@ -94,18 +96,22 @@ class GcGAN(translate.Model[GcGANConfig]):
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
         """(terms, stats): the sum of the terms is minimised. The stat `real_sign` is logged; ADA adapts to it."""
         real, fake = networks.forward_batched(self.discriminator, batch.b, fakes.fake_b)
-        real_turned, fake_turned = networks.forward_batched(self.discriminator_turned, turn(batch.b), fakes.turned_b)
+        real_rotated, fake_rotated = networks.forward_batched(
+            self.discriminator_rotated, rotate(batch.b), fakes.rotated_b
+        )
         terms = {
             "adversarial": 0.5 * self.adversarial.discriminator(real, fake),
-            "adversarial_turned": 0.5 * self.adversarial.discriminator(real_turned, fake_turned),
+            "adversarial_rotated": 0.5 * self.adversarial.discriminator(real_rotated, fake_rotated),
         }
-        return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real, real_turned]))}
+        return terms, {"real_sign": self.adversarial.real_sign(torch.cat([real, real_rotated]))}
 
     def penalty(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """The penalty of an adversarial loss that has one, such as wgan; `players` declares it."""
         return {
             "penalty": self.adversarial.penalty_loss(self.discriminator, batch.b, fakes.fake_b),
-            "penalty_turned": self.adversarial.penalty_loss(self.discriminator_turned, turn(batch.b), fakes.turned_b),
+            "penalty_rotated": self.adversarial.penalty_loss(
+                self.discriminator_rotated, rotate(batch.b), fakes.rotated_b
+            ),
         }
 
     def translate(self, images: Tensor, *, to: str, style: Tensor | None = None) -> Tensor:
@@ -113,7 +119,7 @@ class GcGAN(translate.Model[GcGANConfig]):
         return fake
 
 
-def turn(images: Tensor) -> Tensor:
+def rotate(images: Tensor) -> Tensor:
     """Rotate images by 90°: (N, C, H, W) -> (N, C, W, H)."""
     return torch.rot90(images, dims=(2, 3))
 
