@@ -45,7 +45,7 @@ class CUTConfig(translate.ModelConfig):
 
 
 class FastCUTConfig(CUTConfig):
-    """CUT for shorter runs: no identity loss, more weight on the other, mirrored inputs."""
+    """CUT for shorter runs: no identity loss, a larger weight of the contrastive loss, mirrored inputs."""
 
     lambda_nce: float = Field(10.0, ge=0, description="Weight of the contrastive loss (PatchNCE).")
 
