@@ -15,6 +15,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from translate.plugins.registry import Registry
+from translate.plugins.types import Dataset
+from translate_cards import register_datasets
+
 
 class Server:
     """What is served, how, and which requests came.
@@ -147,3 +151,10 @@ def write_card(folder: Path, url: str, name: str = "stripes", fields: str = "", 
         '[domains.fine]\ntrain = "stripes/trainB"\ntest = "stripes/testB"\n'
     )
     return path
+
+
+def datasets_of_cards() -> Registry[Dataset]:
+    """Instead of `registry.datasets`: only those of the cards, read anew at each call."""
+    found: Registry[Dataset] = Registry("data set")
+    register_datasets(lambda dataset: found.add(dataset.name, dataset, "cards"))
+    return found

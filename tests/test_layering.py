@@ -38,7 +38,7 @@ ORDER = [
     {"data.synthesis", "data.augmentation"},
     {"data.options"},
     {"data.files"},
-    {"built_in", "data.catalogue"},
+    {"built_in", "data.datasets"},
     {"data.layout"},
     {"data.batches"},
     {"data.loading", "data.check"},

@@ -17,6 +17,7 @@ _MODULES = {
     "Dataset": "plugins.types",
     "Discriminators": "players",
     "DomainSpec": "domains",
+    "Download": "plugins.types",
     "FitConfig": "training.config",
     "Generators": "players",
     "Header": "plugins.types",
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from translate.plugins.hooks import hookimpl as hookimpl
     from translate.plugins.types import AdversarialLoss as AdversarialLoss
     from translate.plugins.types import Dataset as Dataset
+    from translate.plugins.types import Download as Download
     from translate.plugins.types import Header as Header
     from translate.plugins.types import Reader as Reader
     from translate.plugins.types import ScoreFunction as ScoreFunction

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with values, in words for users."""
+"""What pydantic finds wrong with values, in sentences for users."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Location = tuple[int | str, ...]
 def explain_problems(
     error: ValidationError, kind: str, name: Callable[[Location], str], known: Callable[[Location], Iterable[str]]
 ) -> list[str]:
-    """One sentence for each problem, without the full stop, and in lower case unless it begins with a name.
+    """A sentence for each problem; for an unknown name a second one, with near matches.
 
-    kind: what a value is called, "field" or "option". name: writes a value's location as the user does.
-    known: the names that exist at a location, for near matches of an unknown one.
+    kind: what a value is called, "field" or "option". name: writes a value's location as the user does, () as "".
+    known: the names that exist at a location.
     """
     sentences = []
     for problem in error.errors(include_url=False):
         location = problem["loc"]
-        field = name(location)
+        named = name(location)
         if problem["type"] == "extra_forbidden":
-            sentences.append(f"there is no {kind} {field} ({did_you_mean(str(location[-1]), known(location))})")
+            sentences.append(f"There is no {kind} {named}. {did_you_mean(str(location[-1]), known(location))}")
         elif problem["type"] == "missing":
-            sentences.append(f"{field} is missing")
+            sentences.append(f"{named} is required.")
         elif problem["type"] == "value_error":
-            sentences.append(f"{field}: {problem['ctx']['error']}".removeprefix(": "))
+            sentences.append(f"{named}: {problem['ctx']['error']}".removeprefix(": "))
         else:
-            sentences.append(f"{field}: {problem['msg']}, got {problem['input']!r}")
+            sentences.append(f"{named}: {problem['msg']}, got {problem['input']!r}.")
     return sentences

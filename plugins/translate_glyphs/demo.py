@@ -51,7 +51,7 @@ def demo(
     It needs no images: the letters are rendered from fonts that are installed anyway.
     """
     from translate.applying.folder import apply
-    from translate.data.catalogue.datasets import prepared
+    from translate.data.datasets import prepared
     from translate.evaluating.paired import errors_by_name
     from translate.training.config import fit_config
     from translate.training.run import fit

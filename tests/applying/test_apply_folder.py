@@ -9,11 +9,11 @@ from PIL import Image
 from translate.applying import folder
 from translate.applying.folder import apply
 from translate.applying.model_file import write_model_file
-from translate.data.catalogue.datasets import Dataset
 from translate.data.files.readers import decode
 from translate.data.files.writers import save
 from translate.domains import Spec
 from translate.errors import DataError, UsageError
+from translate.plugins.types import Dataset
 
 EXACT = {"device": "cpu", "precision": "fp32"}
 

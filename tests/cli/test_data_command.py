@@ -1,14 +1,14 @@
 import json
 
 import pytest
-from downloading import PAIRS, serving, write_card, zipped
+from downloading import PAIRS, datasets_of_cards, serving, write_card, zipped
 
 from translate.cache import cache_folder
 from translate.cli.data import app
-from translate.data.catalogue import cards
 from translate.errors import DataError, UsageError
 from translate.plugins import registry
 from translate.plugins.types import Dataset
+from translate_cards import cards
 
 
 @pytest.fixture
@@ -22,11 +22,18 @@ def run(capsys):
     return words
 
 
+def registered():
+    """The data sets of the cards, and `glyphs`."""
+    found = datasets_of_cards()
+    found.add("glyphs", Dataset("glyphs", ("sans",), lambda folder: None), "glyphs")
+    return found
+
+
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server with the archive of the card `stripes`; `glyphs` is offered by a plugin."""
+    """A server with the archive of the card `stripes`; `glyphs` is offered by another plugin."""
     monkeypatch.setattr(cards, "PACKAGED", tmp_path)
-    monkeypatch.setattr(registry, "datasets", lambda: {"glyphs": Dataset("glyphs", ("sans",), lambda folder: None)})
+    monkeypatch.setattr(registry, "datasets", registered)
     monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRANSLATE_DATASETS", str(tmp_path / "cards"))
     with serving() as server:

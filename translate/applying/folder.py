@@ -31,7 +31,7 @@ from translate.applying.options import ApplyFormat, Side
 from translate.applying.outputs import Outputs, Task
 from translate.applying.translator import Translator, load, pad_to_multiple
 from translate.data.batches.preparing import InputReader
-from translate.data.catalogue.datasets import resolve
+from translate.data.datasets import resolve
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Source
 from translate.data.files.writers import save

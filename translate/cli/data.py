@@ -28,7 +28,7 @@ def list_datasets(json: AsJson = False) -> None:
 
     A domain's name may stand for a folder: `--a horses --b zebras`, or `--data horse2zebra` for a set's first two.
     """
-    from translate.data.catalogue.datasets import offered, size_of
+    from translate.data.datasets import offered, size_of
 
     sets = offered().values()
     if json:
@@ -50,7 +50,7 @@ def get(
 
     The file is compared with the card's checksum, or with that of an earlier download, before it is unpacked.
     """
-    from translate.data.catalogue.datasets import folder_of, offered, prepared, require_consent
+    from translate.data.datasets import folder_of, offered, prepared, require_consent
 
     known = offered()
     for name in names:
@@ -73,26 +73,25 @@ app.command()(cache)
 
 
 def _row(dataset: Dataset) -> dict[str, Any]:
-    from translate.data.catalogue.datasets import card_of, folder_of
+    from translate.data.datasets import folder_of
 
-    card = card_of(dataset)
     return {
         "name": dataset.name,
         "about": dataset.about,
         "domains": dataset.domains,
-        "bytes": card.size if card else None,
+        "bytes": dataset.download.num_bytes if dataset.download else None,
         "licence": dataset.licence,
-        "citation": card.citation if card else "",
+        "citation": dataset.citation,
         "state": _state(dataset),
         "folder": str(folder_of(dataset)),
     }
 
 
 def _state(dataset: Dataset) -> str:
-    from translate.data.catalogue.datasets import card_of, folder_of
+    from translate.data.datasets import folder_of
 
     if folder_of(dataset).is_dir():
         return "here"
-    if (card := card_of(dataset)) is None:
+    if dataset.download is None:
         return "made when it is used"
-    return "by hand" if card.by_hand else "not fetched"
+    return "by hand" if dataset.download.by_hand else "not fetched"

@@ -3,11 +3,7 @@
     options.py       what the user may choose about the data: flags
     loading.py       START HERE: `open_training_data`, which goes through the folders below in their order
 
-    catalogue/       a place that the user names -> its files
-      datasets.py      START HERE: `resolve`, for a path or for a domain of a data set
-      cards.py         public data sets: where they are, their licence, whom to cite
-      downloads.py     one file from a server, resumed after interruptions, checked before use
-      unpacking.py     from a data set's archives to folders of images
+    datasets.py      a place that the user names -> its files: `resolve`, for a path or for a domain of a data set
     files/           the files at a path, and their pixels
       sources.py       a folder, an archive or one file, as an ordered list of entries
       archives.py      zip and tar archives, read in place

@@ -7,7 +7,7 @@ is needed for the first time:
     register_models         to load a model by name: translate.model.find_model
     register_networks       to build a network by name: translate/networks.py; and for `translate models --networks`
     register_losses         to look up an adversarial loss by name: translate/losses.py; and for the same command
-    register_datasets       to resolve a domain's name: translate/data/catalogue/datasets.py
+    register_datasets       to resolve a domain's name: translate/data/datasets.py
     register_augmentations  to build the transforms of --augment: translate/data/augmentation/
     register_readers        to find and decode image files: translate/data/files/
     register_commands       to list the commands, or to run one that is not built in: translate/cli/app.py

@@ -130,6 +130,23 @@ class AdversarialLoss:
 
 
 @dataclass(frozen=True)
+class Download:
+    """What is downloaded to prepare a data set, as far as it is known before.
+
+    num_bytes: its size. approximate: the size is rounded.
+    ask_server: asks the server for a size that is not known: bytes, or None if it does not say. It is called before the
+        user is asked for consent, and raises TranslateError if no server answers.
+    by_hand: no program may download the files. The user is not asked; `prepare` raises a TranslateError that says how
+        to get the files and where to put them, until they are there.
+    """
+
+    num_bytes: int | None = None
+    approximate: bool = False
+    ask_server: Callable[[], int | None] | None = None
+    by_hand: bool = False
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set that a user may name.
 
@@ -139,6 +156,8 @@ class Dataset:
         called once, and again when `version` has been raised.
     licence, about: one line each, for the user.
     parts: for side-by-side images, which half each domain is; these images are in train/* and test/*.
+    download: what `prepare` downloads. The user sees size, licence, citation and homepage, and is asked for consent.
+    citation, homepage: the publication to cite, and a web page about the data set.
     """
 
     name: str
@@ -148,6 +167,9 @@ class Dataset:
     about: str = ""
     version: int = 1
     parts: tuple[Literal["left", "right"] | None, ...] = ()
+    download: Download | None = None
+    citation: str = ""
+    homepage: str = ""
 
 
 class Header(NamedTuple):

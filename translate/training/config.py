@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from translate.data.options import DataOptions, read_toml
-from translate.errors import UsageError, did_you_mean
+from translate.errors import UsageError
+from translate.validation import Location, explain_problems
 
 if TYPE_CHECKING:
     from translate.model import Model
@@ -80,7 +81,7 @@ def fit_config(values: Mapping[str, Any]) -> FitConfig:
     try:
         return FitConfig.model_validate(values)
     except ValidationError as error:
-        raise UsageError(explain(error, FitConfig.model_fields)) from error
+        raise UsageError(_explain(error, FitConfig.model_fields)) from error
 
 
 def model_options(kind: type[Model[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,25 +89,18 @@ def model_options(kind: type[Model[Any]], values: Mapping[str, Any]) -> dict[str
     try:
         options: dict[str, Any] = kind.Config.model_validate(values).model_dump(mode="json")
     except ValidationError as error:
-        raise UsageError(explain(error, kind.Config.model_fields)) from error
+        raise UsageError(_explain(error, kind.Config.model_fields)) from error
     return options
 
 
-def explain(error: ValidationError, known: Iterable[str]) -> str:
-    """Pydantic's validation errors as sentences about flags."""
-    lines = []
-    for problem in error.errors():
-        field = ".".join(map(str, problem["loc"]))
-        flag = f"--{field.replace('_', '-')}" if field else ""
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"There is no option {flag}. {did_you_mean(field, known)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{flag} is required.")
-        elif problem["type"] == "value_error":
-            lines.append(f"{flag}: {problem['ctx']['error']}".removeprefix(": "))
-        else:
-            lines.append(f"{flag}: {problem['msg']}, got {problem['input']!r}.")
-    return "\n".join(lines)
+def _explain(error: ValidationError, known: Iterable[str]) -> str:
+    """Pydantic's validation errors as sentences about flags, one problem a line."""
+    return "\n".join(explain_problems(error, "option", _flag, lambda location: known))
+
+
+def _flag(location: Location) -> str:
+    """An option as the command line has it: --lambda-cycle."""
+    return f"--{'.'.join(map(str, location)).replace('_', '-')}" if location else ""
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 import io
 import struct
 import sys
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 
@@ -267,6 +269,23 @@ def test_a_tiff_that_pillow_would_read_in_part_names_the_extra_that_reads_it_who
 )
 def test_numpy_arrays_are_images(values, expected):
     assert torch.equal(decoded(npy(values), "x.NPY"), expected)
+
+
+def test_headers_of_numpy_files_are_parsed_in_one_thread_at_a_time(monkeypatch):
+    parse, parsing = numpy.lib.format.read_array_header_1_0, []
+
+    def watched(file):
+        parsing.append(file)
+        time.sleep(0.001)
+        assert parsing == [file]
+        found = parse(file)
+        parsing.remove(file)
+        return found
+
+    monkeypatch.setattr(numpy.lib.format, "read_array_header_1_0", watched)
+    data = npy(numpy.zeros((2, 2)))
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(decode, [data] * 20, ["x.npy"] * 20))) == 20
 
 
 @pytest.mark.parametrize(

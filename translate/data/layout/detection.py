@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from translate.data.catalogue.datasets import resolve, two_domains_of_set
+from translate.data.datasets import resolve, two_domains_of_set
 from translate.data.files.sources import Entry, Source
 from translate.data.layout import folders
 from translate.data.layout.flags import check_flags, find_synthesis

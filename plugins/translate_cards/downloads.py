@@ -21,10 +21,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from translate.data.catalogue.cards import File
 from translate.errors import DataError
 from translate.formatting import format_bytes
 from translate.progress import byte_progress_bar
+from translate_cards.cards import File
 
 WAITS = (1.0, 3.0, 9.0)  # seconds before each further attempt at the same url
 TIMEOUT = 30.0  # seconds without a byte

@@ -4,10 +4,10 @@ import socket
 import pytest
 from downloading import free_port, serving, sha256
 
-from translate.data.catalogue import downloads
-from translate.data.catalogue.cards import File
-from translate.data.catalogue.downloads import download, remember, remote_size, require_space
 from translate.errors import DataError
+from translate_cards import downloads
+from translate_cards.cards import File
+from translate_cards.downloads import download, remember, remote_size, require_space
 
 BODY = bytes(range(256)) * 4000
 

@@ -1,7 +1,7 @@
 """From a data set's archives to folders of images: only the images that the card names are written.
 
-Archives are read in place (files/archives.py), which refuses those that point outside of themselves or declare too many
-bytes. Before anything is written, it is checked that all the card's images are there and fit on the disk.
+translate/data/files/archives.py reads archives in place, and refuses those that point outside of themselves or declare
+too many bytes. Before anything is written, it is checked that all the card's images are there and fit on the disk.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from translate.data.catalogue.cards import Card, CardDomain
-from translate.data.catalogue.downloads import require_space
 from translate.data.files.sources import Entry, open_source
 from translate.errors import DataError
 from translate.progress import byte_progress_bar
 from translate.threads import in_parallel
+from translate_cards.cards import Card, CardDomain
+from translate_cards.downloads import require_space
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@
     train = "horse2zebra/trainA"               the folder in the archive
     test = "horse2zebra/testA"
 
-Those that come with the toolkit are found in the package, or in datasets/ of a checkout; a user's own in the folder
-$TRANSLATE_DATASETS, or else ~/.config/translate/datasets ($XDG_CONFIG_HOME counts).
+Those that come with the toolkit are in the package `translate`, or in datasets/ of a checkout; a user's own are in the
+folder $TRANSLATE_DATASETS, or else ~/.config/translate/datasets ($XDG_CONFIG_HOME counts).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+import translate
 from translate.domains import Part
 from translate.errors import DataError
 from translate.validation import Location, explain_problems
 
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
-PACKAGED = Path(__file__).parents[2] / "datasets"
-CHECKOUT = Path(__file__).parents[3] / "datasets"
+PACKAGED = Path(translate.__file__).with_name("datasets")
+CHECKOUT = Path(__file__).parents[2] / "datasets"
 
 
 class File(BaseModel):
@@ -126,9 +126,9 @@ class Card(BaseModel):
     def _files_can_be_had(self) -> Self:
         for file in self.files:
             if not file.name:
-                raise ValueError("a file needs urls, or, if it is to be got by hand, a name")
+                raise ValueError("A file needs urls, or, if it is to be got by hand, a name.")
             if not file.urls and not self.by_hand:
-                raise ValueError(f"the file {file.name} has no urls, and by_hand does not say how to get it")
+                raise ValueError(f"The file {file.name} has no urls, and by_hand does not say how to get it.")
         return self
 
     @model_validator(mode="after")
@@ -137,14 +137,8 @@ class Card(BaseModel):
         if any(domain.part for domain in domains):
             wholes = {(domain.train, domain.test, domain.match) for domain in domains}
             if sorted(domain.part or "" for domain in domains) != ["left", "right"] or len(wholes) > 1:
-                raise ValueError("part goes with two domains, one left and one right, of the same images")
+                raise ValueError("part goes with two domains, one left and one right, of the same images.")
         return self
-
-    @property
-    def size(self) -> int | None:
-        """Bytes to download, exact or rounded; None if that of any file is not known."""
-        sizes = [file.size for file in self.files]
-        return None if None in sizes else sum(size or 0 for size in sizes)
 
 
 def read_card(path: Path) -> Card:
@@ -156,7 +150,7 @@ def read_card(path: Path) -> Card:
         raise DataError(f"The card {path} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:
         problems = explain_problems(error, "field", _field, _known_fields)
-        raise DataError(f"The card {path} is wrong: {'; '.join(problems)}.") from error
+        raise DataError(f"The card {path} is wrong. {' '.join(problems)}") from error
     except ValueError as error:  # no TOML, or no UTF-8
         raise DataError(f"The card {path} is no TOML: {error}.") from error
     if card.name != path.stem:
@@ -172,15 +166,10 @@ def cards() -> dict[str, Card]:
             try:
                 card = read_card(path)
             except DataError as error:
-                _warn_once(str(error))
+                print(f"warning: {error} It was left out.", file=sys.stderr)
             else:
                 found[card.name] = card
     return found
-
-
-@cache
-def _warn_once(error: str) -> None:
-    print(f"warning: {error} It was left out.", file=sys.stderr)
 
 
 def users_folder() -> Path:

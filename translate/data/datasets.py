@@ -1,38 +1,25 @@
-"""Domains that have names: of public data sets, by their cards, and of those that plugins offer.
+"""Data sets that plugins offer, whose domains have names.
 
-Each set is made once in the cache folder, from a download or by a plugin, and then read like any other folder.
+Each set is made once in the cache folder, by its plugin, and then read like any other folder. If the plugin has to
+download it, the user is asked before.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from translate.cache import cache_folder, made_once
-from translate.data.catalogue.cards import Card, cards
-from translate.data.catalogue.downloads import download, remember, remote_size, require_space
-from translate.data.catalogue.unpacking import unpack
 from translate.data.files.sources import Source, open_source
 from translate.errors import DataError, PluginError, TranslateError, did_you_mean
 from translate.formatting import format_bytes
 from translate.plugins import registry
 from translate.plugins.types import Dataset
-
-
-@dataclass(frozen=True)
-class CardDataset(Dataset):
-    """A data set that a card describes; the user is asked before it is downloaded."""
-
-    card: Card = field(kw_only=True)
-
-
-def card_of(dataset: Dataset) -> Card | None:
-    """The card of a data set that is downloaded; None for one that a plugin makes."""
-    return dataset.card if isinstance(dataset, CardDataset) else None
 
 
 def folder_of(dataset: Dataset) -> Path:
@@ -88,60 +75,58 @@ def prepared(dataset: Dataset) -> Path:
 
 
 def offered() -> dict[str, Dataset]:
-    """Every data set that a card or a plugin offers, by name. Raises PluginError if both offer one name."""
-    known = dict(registry.datasets())
-    for name, card in cards().items():
-        if name in known:
-            raise PluginError(f"A card and a plugin both offer the data set {name!r}; remove one of them.")
-        known[name] = _from_card(card)
-    return {name: known[name] for name in sorted(known)}
-
-
-def _from_card(card: Card) -> CardDataset:
-    """The data set that a card describes, downloaded when it is prepared."""
-    parts = tuple(domain.part for domain in card.domains.values())
-    return CardDataset(
-        card.name, tuple(card.domains), partial(_from_downloads, card), card.licence, card.about, card.version,
-        parts=parts if any(parts) else (), card=card,
-    )  # fmt: skip
+    """Every data set that a plugin offers, by name, sorted. Raises PluginError if two plugins offer one name."""
+    return dict(sorted(registry.datasets().items()))
 
 
 def size_of(dataset: Dataset, *, ask: bool = False) -> str:
-    """The size of the download for people; a dash if there is none. ask: the server, if the card does not know."""
-    if (card := card_of(dataset)) is None:
+    """The size of the download for people; a dash if there is none. ask: the server, if the plugin does not know."""
+    if (download := dataset.download) is None:
         return "-"
-    sizes = [file.size or (remote_size(file) if ask and file.urls else None) for file in card.files]
-    if None in sizes:
+    num_bytes = download.num_bytes
+    if num_bytes is None and ask and download.ask_server:
+        num_bytes = _remote_size(dataset.name, download.ask_server)
+    if num_bytes is None:
         return "unknown"
-    about = "about " if any(file.approximate_bytes for file in card.files) else ""
-    return about + format_bytes(sum(filter(None, sizes)))
+    return ("about " if download.approximate else "") + format_bytes(num_bytes)
+
+
+def _remote_size(name: str, ask_server: Callable[[], int | None]) -> int | None:
+    try:
+        return ask_server()
+    except TranslateError:
+        raise
+    except Exception as error:  # a plugin's function may raise anything
+        raise PluginError(
+            f"The size of the data set {name!r} could not be found: {type(error).__name__}: {error}"
+        ) from error
 
 
 def require_consent(dataset: Dataset, *, yes: bool = False) -> None:
     """Show what will be downloaded, and ask on the terminal for consent; yes: it was given before.
 
-    The server is asked for a size that the card does not know. Raises DataError if it cannot be reached, if the answer
-    is no, or if there is no terminal.
+    The server is asked for a size that the plugin does not know. Raises DataError if it cannot be reached, if the
+    answer is no, or if there is no terminal.
     """
-    card = card_of(dataset)
-    if card is None or card.by_hand:
-        return  # nothing is downloaded
+    if dataset.download is None or dataset.download.by_hand:
+        return  # no program downloads anything
+    licence = dataset.licence or "not stated"
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # all processes of one run would ask
     if not yes and (several or not (sys.stdin.isatty() and sys.stderr.isatty())):
         raise DataError(
             f"The data set {dataset.name!r} is not on this machine ({size_of(dataset)} to download, licence: "
-            f"{dataset.licence}). Run `translate data get {dataset.name} --yes` first."
+            f"{licence}). Run `translate data get {dataset.name} --yes` first."
         )
     shown = {
         "size": f"{size_of(dataset, ask=True)} to download",
-        "licence": card.licence,
-        "cite": card.citation.replace("\n", "\n           "),
-        "from": card.homepage,
+        "licence": licence,
+        "cite": dataset.citation.replace("\n", "\n           "),
+        "from": dataset.homepage,
         "to": folder_of(dataset),
     }
-    print(f"{card.name}: {card.about}", file=sys.stderr)
+    print(f"{dataset.name}: {dataset.about}", file=sys.stderr)
     for title, text in shown.items():
-        if text is not None:
+        if text:
             print(f"  {title + ':':8} {text}", file=sys.stderr)
     if not yes:
         print("Download it now? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -156,33 +141,6 @@ def _open_domain(dataset: Dataset, domain: str) -> Source:
     train, test = (folder / split / ("" if part else domain) for split in ("train", "test"))
     held_out = open_source(test) if test.is_dir() else None
     return replace(open_source(train), title=domain, part=part, held_out=held_out)
-
-
-def _from_downloads(card: Card, folder: Path) -> None:
-    """Fetch a card's files and unpack them; files that were downloaded are removed after that."""
-    downloads = cache_folder() / "downloads" / card.name
-    missing = [file.name for file in card.files if not file.urls and not (downloads / file.name).exists()]
-    if missing:
-        downloads.mkdir(parents=True, exist_ok=True)
-        raise DataError(
-            f"{card.name} cannot be downloaded by a program. {card.by_hand} Put {' and '.join(missing)} into "
-            f"{downloads}, then run `translate data get {card.name}`."
-        )
-    to_come = sum(file.size or 0 for file in card.files if not (downloads / file.name).exists())
-    require_space(downloads, 2 * to_come, f"{card.name}, {format_bytes(to_come)} and its images,")
-    files = [download(file, downloads) for file in card.files]
-    try:
-        unpack(card, files, folder)
-    except DataError:
-        for file, path in zip(card.files, files, strict=True):
-            if file.urls and not file.has_checksum:  # without a checksum it may be anything
-                path.unlink()
-        raise
-    for file, path in zip(card.files, files, strict=True):
-        if not file.has_checksum:
-            remember(path)
-        if file.urls:
-            path.unlink()
 
 
 def _prepare(dataset: Dataset, folder: Path) -> None:

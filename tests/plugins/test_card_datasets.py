@@ -1,51 +1,44 @@
-import contextlib
 import gzip
 import io
 import os
-import threading
-import time
 import zipfile
+from pathlib import Path
 
 import numpy
 import pytest
-from downloading import PAIRS, serving, sha256, tarred, write_card, zipped
-from drawn_images import encoded
+from cli import installed
+from cli.installed import install
+from data.drawn_images import encoded
+from downloading import PAIRS, datasets_of_cards, serving, sha256, tarred, write_card, zipped
 from PIL import Image
 
 from translate.cache import cache_folder
-from translate.data.catalogue import cards, datasets, downloads
-from translate.data.catalogue.datasets import offered, prepared, resolve, two_domains_of_set
+from translate.data import datasets
+from translate.data.datasets import offered, resolve
 from translate.data.files import archives, sources
 from translate.data.layout.detection import detect_layout
 from translate.data.options import DataOptions
 from translate.domains import Paired, Unpaired
 from translate.errors import DataError, PluginError
 from translate.plugins import registry
-from translate.plugins.types import Dataset
+from translate_cards import cards, downloads
 
-
-def prepare(folder):
-    for part in ("train", "test"):
-        for domain in ("serif", "sans"):
-            (folder / part / domain).mkdir(parents=True)
-            (folder / part / domain / "x.png").write_bytes(encoded())
+site = installed.site
 
 
 @pytest.fixture
-def by_plugins(monkeypatch, tmp_path):
-    """Data sets that plugins offer; `glyphs` among them, and no cards."""
-    sets = {"glyphs": Dataset("glyphs", ("serif", "sans"), prepare)}
-    monkeypatch.setattr(registry, "datasets", lambda: sets)
+def folders(monkeypatch, tmp_path):
+    """The only data sets are those of the cards in tmp_path/cards."""
+    monkeypatch.setattr(registry, "datasets", datasets_of_cards)
     monkeypatch.setattr(cards, "PACKAGED", tmp_path)
     monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRANSLATE_DATASETS", str(tmp_path / "cards"))
     monkeypatch.setattr(downloads, "WAITS", (0, 0))
     monkeypatch.chdir(tmp_path)
-    return sets
 
 
 @pytest.fixture
-def server(by_plugins, monkeypatch):
+def server(folders, monkeypatch):
     """A server; whoever is asked whether to download says yes."""
     monkeypatch.setattr(datasets, "require_consent", lambda dataset: None)
     with serving() as server:
@@ -64,123 +57,6 @@ def names(source):
 
 def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-# Of plugins ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_domain_is_found_by_name_and_made_once(by_plugins):
-    found = resolve("sans")
-    assert (found.title, found.part) == ("sans", None)
-    assert names(found) == ["x.png"]
-    assert found.held_out.location.endswith("glyphs-1/test/sans/")
-    by_plugins["glyphs"] = Dataset("glyphs", ("serif", "sans"), lambda folder: pytest.fail("made twice"))
-    assert resolve("glyphs/sans").location == found.location
-
-
-def test_a_data_set_stands_for_its_domains_in_their_order(by_plugins):
-    layout = detect_layout(Unpaired(), DataOptions(data="glyphs"))
-    assert [domain.title for domain in layout.domains] == ["serif", "sans"]
-    assert layout.paired_held_out
-
-
-def test_an_existing_path_wins(by_plugins, draw):
-    draw("sans", ["mine"])
-    assert names(resolve("sans")) == ["mine.png"]
-    draw("glyphs", 1)
-    assert two_domains_of_set("glyphs") is None
-
-
-@pytest.mark.parametrize("text", ["x" * 300, "no\0name", "x" * 300 + "/y", "~nobody-of-this-name/x"])
-def test_texts_that_can_be_no_path_are_unknown_names(by_plugins, text):
-    for ask in (resolve, two_domains_of_set):
-        with contextlib.suppress(DataError):
-            assert ask(text) is None
-    with pytest.raises(DataError, match="is no file or folder"):
-        resolve(text)
-
-
-def test_unknown_names_get_near_matches_of_names_and_paths(by_plugins, draw):
-    draw("horses", 1)
-    with pytest.raises(DataError, match=r"no domain that a card or a plugin offers. Did you mean 'serif'"):
-        resolve("serfi")
-    with pytest.raises(DataError, match="Did you mean 'horses'"):
-        resolve("hroses")
-    with pytest.raises(DataError, match="Domains offered by name: sans, serif"):
-        resolve("qqqq")
-    with pytest.raises(DataError, match="a data set of several domains; name one of them: glyphs/serif, glyphs/sans"):
-        resolve("glyphs")
-
-
-def test_a_domain_of_two_data_sets_must_be_told_apart(by_plugins):
-    by_plugins["letters"] = Dataset("letters", ("sans",), prepare)
-    with pytest.raises(DataError, match="'sans' is offered by 2 data sets; say glyphs/sans or letters/sans"):
-        resolve("sans")
-    with pytest.raises(DataError, match="has one domain, 'sans'; --data needs two"):
-        two_domains_of_set("letters")
-
-
-def test_a_card_and_a_plugin_may_not_offer_one_name(by_plugins, tmp_path):
-    write_card(tmp_path / "cards", "http://127.0.0.1/x.zip", "glyphs")
-    with pytest.raises(PluginError, match="A card and a plugin both offer the data set 'glyphs'"):
-        offered()
-
-
-def test_a_failed_preparation_leaves_nothing_behind(by_plugins):
-    def broken(folder):
-        (folder / "half").mkdir()
-        raise ValueError("no fonts")
-
-    for function, text in ((broken, "ValueError: no fonts"), (lambda folder: None, "made no folder train/d/")):
-        with pytest.raises(PluginError, match=text):
-            prepared(Dataset("x", ("d",), function))
-    assert files_in(cache_folder() / "datasets") in ([], [".x-1.lock"])
-    assert not [path for path in (cache_folder() / "datasets").iterdir() if path.is_dir()]
-
-
-def test_what_a_killed_process_left_is_no_hindrance(by_plugins):
-    left = cache_folder() / "datasets" / ".x-1.part" / "train" / "sans"
-    left.mkdir(parents=True)
-    (left / "half.png").touch()
-    folder = prepared(Dataset("x", ("serif", "sans"), prepare))
-    assert files_in(folder / "train") == ["sans/x.png", "serif/x.png"]
-
-
-def test_of_two_that_prepare_at_once_one_waits_and_takes_the_others_work(by_plugins, monkeypatch):
-    made, started, shown = [], threading.Event(), io.StringIO()
-    monkeypatch.setattr("sys.stderr", shown)
-
-    def slowly(folder):
-        made.append(folder)
-        started.set()
-        while "waiting" not in shown.getvalue():
-            time.sleep(0.01)
-        prepare(folder)
-
-    dataset = Dataset("x", ("sans", "serif"), slowly)
-    folders = []
-    threads = [threading.Thread(target=lambda: folders.append(prepared(dataset))) for _ in range(2)]
-    threads[0].start()
-    started.wait(10)
-    threads[1].start()
-    for thread in threads:
-        thread.join()
-    assert folders[0] == folders[1]
-    assert len(made) == 1
-
-
-def test_a_raised_version_is_made_anew(by_plugins):
-    assert prepared(Dataset("x", ("sans",), prepare)) != prepared(Dataset("x", ("sans",), prepare, version=2))
-
-
-def test_a_cache_that_cannot_be_written_is_named(by_plugins, tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TRANSLATE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"file/datasets/x-1 cannot be made: .*TRANSLATE_CACHE can name another folder"):
-        prepared(Dataset("x", ("sans",), prepare))
-
-
-# Of cards ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "pack"), [("stripes.zip", zipped), ("stripes.tar.gz", tarred)])
@@ -296,7 +172,7 @@ def test_room_for_the_images_is_looked_for_before_the_first_is_written(server, t
         resolve("fine")
 
 
-def test_what_no_program_may_download_is_asked_for_and_taken_from_the_folder(by_plugins, tmp_path):
+def test_what_no_program_may_download_is_asked_for_and_taken_from_the_folder(folders, tmp_path):
     card = write_card(tmp_path / "cards", "http://127.0.0.1/x.zip", more='by_hand = "Register there."')
     card.write_text(card.read_text().replace('urls = ["http://127.0.0.1/x.zip"]', 'name = "x.zip"'))
     folder = cache_folder() / "downloads" / "stripes"
@@ -318,7 +194,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(by_plugins, monkeypatch):
+def terminal(folders, monkeypatch):
     """A user who types; the questions come to stderr."""
 
     def answers(text):
@@ -421,7 +297,11 @@ def test_a_broken_idx_file_is_refused(server, tmp_path):
 # Real images ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_card_of_the_facades_fits_real_ones(server, tmp_path, real_data):
+@pytest.mark.skipif(
+    "TRANSLATE_TEST_DATA" not in os.environ, reason="TRANSLATE_TEST_DATA names no folder of real images"
+)
+def test_the_card_of_the_facades_fits_real_ones(server, tmp_path):
+    real_data = Path(os.environ["TRANSLATE_TEST_DATA"])
     facades = cards.read_card(cards.CHECKOUT / "facades.toml")
     images = sorted((real_data / "facades" / "val").glob("*.jpg"))[:3]
     archive = tarred(
@@ -444,6 +324,36 @@ def test_the_card_of_the_facades_fits_real_ones(server, tmp_path, real_data):
     ]
 
 
-def test_an_empty_text_is_not_the_current_folder():
-    with pytest.raises(DataError, match=r"An empty text is given for a folder"):
-        resolve("")
+# Registration --------------------------------------------------------------------------------------------------------
+
+OTHER = """
+import translate
+
+@translate.hookimpl
+def register_datasets(register):
+    register(translate.Dataset("stripes", ("x",), lambda folder: None))
+"""
+
+
+def test_cards_are_registered_by_the_hook_and_wrong_ones_cost_one_warning_each(site, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRANSLATE_DATASETS", str(tmp_path / "cards"))
+    install(site, "translate-cards", {}, others={"cards": "translate_cards"})
+    write_card(tmp_path / "cards", "http://127.0.0.1/x.zip")
+    (tmp_path / "cards" / "broken.toml").write_text("name = ")
+    assert {"stripes", "horse2zebra"} < offered().keys()
+    assert list(offered()) == sorted(offered())
+    assert registry.datasets().provider("stripes") == "translate-cards (translate_cards)"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "broken.toml is no TOML" in line
+
+
+def test_a_card_and_another_plugin_may_not_offer_one_name(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSLATE_DATASETS", str(tmp_path / "cards"))
+    install(site, "translate-cards", {}, others={"cards": "translate_cards"})
+    install(site, "translate-other", {"other.py": OTHER}, others={"other": "other"})
+    write_card(tmp_path / "cards", "http://127.0.0.1/x.zip")
+    with pytest.raises(
+        PluginError,
+        match=r"translate-cards \(translate_cards\) and translate-other \(other\) both offer the data set 'stripes'",
+    ):
+        offered()
