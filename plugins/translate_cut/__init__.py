@@ -51,10 +51,10 @@ class FastCUTConfig(CUTConfig):
 
 
 class Translated(NamedTuple):
-    """(N, C, H, W) in [-1, 1]. fake_b: translations. same_b: what the generator makes of images of b."""
+    """(N, C, H, W) in [-1, 1]. fake_b: translations. identity_b: what the generator makes of images of b."""
 
     fake_b: Tensor
-    same_b: Tensor
+    identity_b: Tensor
 
 
 class Mirrored(NamedTuple):
@@ -113,7 +113,7 @@ class CUT(translate.Model[CUTConfig]):
             "adversarial": self.adversarial.generator_loss(self.discriminator, batch.b, fakes.fake_b),
             "nce": weight * self.patch_nce(encode(self.generator, fakes.fake_b), encode(self.generator, batch.a)),
             "nce_identity": weight
-            * self.patch_nce(encode(self.generator, fakes.same_b), encode(self.generator, batch.b)),
+            * self.patch_nce(encode(self.generator, fakes.identity_b), encode(self.generator, batch.b)),
         }
 
     def patch_nce(self, queries: list[Tensor], keys: list[Tensor]) -> Tensor:

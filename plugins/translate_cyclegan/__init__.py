@@ -36,14 +36,14 @@ class CycleGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_a, fake_b: translations to a and to b. same_a, same_b: what the generator to this domain makes of images that
+    fake_a, fake_b: translations to a and to b. identity_a, identity_b: what the generator to this domain makes of images that
     are in it already, for the identity loss.
     """
 
     fake_a: Tensor
     fake_b: Tensor
-    same_a: Tensor
-    same_b: Tensor
+    identity_a: Tensor
+    identity_b: Tensor
 
 
 class CycleGAN(translate.Model[CycleGANConfig]):
@@ -59,7 +59,7 @@ class CycleGAN(translate.Model[CycleGANConfig]):
         super().__init__(config, spec)
         a, b = spec.a, spec.b
         # The identity loss compares y and G(y) (section 5.2 of the paper), so both need the same number of channels.
-        self.identity = config.lambda_identity > 0 and a.channels == b.channels
+        self.uses_identity_loss = config.lambda_identity > 0 and a.channels == b.channels
         self.a_to_b = networks.generator(config.generator, a, b)
         self.b_to_a = networks.generator(config.generator, b, a)
         self.discriminator_a = networks.discriminator(config.discriminator, a)
@@ -81,11 +81,11 @@ class CycleGAN(translate.Model[CycleGANConfig]):
 
     def forward(self, batch: translate.Pair) -> Fakes:
         a, b = batch.a, batch.b
-        if not self.identity:
-            return Fakes(self.b_to_a(b), self.a_to_b(a), a, b)  # no loss uses same_a and same_b
-        fake_b, same_b = networks.forward_batched(self.a_to_b, a, b)
-        fake_a, same_a = networks.forward_batched(self.b_to_a, b, a)
-        return Fakes(fake_a, fake_b, same_a, same_b)
+        if not self.uses_identity_loss:
+            return Fakes(self.b_to_a(b), self.a_to_b(a), a, b)  # no loss uses identity_a and identity_b
+        fake_b, identity_b = networks.forward_batched(self.a_to_b, a, b)
+        fake_a, identity_a = networks.forward_batched(self.b_to_a, b, a)
+        return Fakes(fake_a, fake_b, identity_a, identity_b)
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """The generators' terms of eq. 3 of the paper, and the identity loss of section 5.2."""
@@ -96,9 +96,9 @@ class CycleGAN(translate.Model[CycleGANConfig]):
             "cycle_a": cycle * F.l1_loss(self.b_to_a(fakes.fake_b), batch.a),
             "cycle_b": cycle * F.l1_loss(self.a_to_b(fakes.fake_a), batch.b),
         }
-        if self.identity:
-            terms["identity_a"] = identity * F.l1_loss(fakes.same_a, batch.a)
-            terms["identity_b"] = identity * F.l1_loss(fakes.same_b, batch.b)
+        if self.uses_identity_loss:
+            terms["identity_a"] = identity * F.l1_loss(fakes.identity_a, batch.a)
+            terms["identity_b"] = identity * F.l1_loss(fakes.identity_b, batch.b)
         return terms
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:

@@ -125,9 +125,9 @@ def test_cut_weighs_translation_and_identity_by_half_each():
     batch = SimpleNamespace(a=images(), b=images())
     fakes = model.forward(batch)
     assert torch.allclose(fakes.fake_b, model.generator(batch.a))
-    assert torch.allclose(fakes.same_b, model.generator(batch.b))
+    assert torch.allclose(fakes.identity_b, model.generator(batch.b))
     terms = model.generator_loss(batch, fakes)
-    for name, fake, source in (("nce", fakes.fake_b, batch.a), ("nce_identity", fakes.same_b, batch.b)):
+    for name, fake, source in (("nce", fakes.fake_b, batch.a), ("nce_identity", fakes.identity_b, batch.b)):
         expected = 1.5 * model.patch_nce(encode(model.generator, fake), encode(model.generator, source))
         assert terms[name].item() == pytest.approx(expected.item(), rel=1e-5)
 

@@ -50,15 +50,15 @@ class PlainCycleGAN:
     def generator_loss(self, a, b):
         fake_b, fake_a = self.a_to_b(a), self.b_to_a(b)
         back_a, back_b = self.b_to_a(fake_b), self.a_to_b(fake_a)
-        same_b, same_a = self.a_to_b(b), self.b_to_a(a)
+        identity_b, identity_a = self.a_to_b(b), self.b_to_a(a)
         score_a, score_b = self.discriminator_a(fake_a), self.discriminator_b(fake_b)
         losses = {
             "adversarial_a": F.mse_loss(score_a, torch.ones_like(score_a)),
             "adversarial_b": F.mse_loss(score_b, torch.ones_like(score_b)),
             "cycle_a": 10 * F.l1_loss(back_a, a),
             "cycle_b": 10 * F.l1_loss(back_b, b),
-            "identity_a": 5 * F.l1_loss(same_a, a),
-            "identity_b": 5 * F.l1_loss(same_b, b),
+            "identity_a": 5 * F.l1_loss(identity_a, a),
+            "identity_b": 5 * F.l1_loss(identity_b, b),
         }
         return losses, fake_a.detach(), fake_b.detach()
 

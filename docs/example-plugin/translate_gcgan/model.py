@@ -33,13 +33,13 @@ class GcGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_b: translations of images of domain a. rotated_b: translations of the same images rotated by 90°. same_b: what
+    fake_b: translations of images of domain a. rotated_b: translations of the same images rotated by 90°. identity_b: what
     the generator makes of images of domain b, for the identity loss.
     """
 
     fake_b: Tensor
     rotated_b: Tensor
-    same_b: Tensor
+    identity_b: Tensor
 
 
 class GcGAN(translate.Model[GcGANConfig]):
@@ -52,7 +52,7 @@ class GcGAN(translate.Model[GcGANConfig]):
 
     def __init__(self, config: GcGANConfig, spec: translate.Spec) -> None:
         super().__init__(config, spec)
-        self.identity = config.lambda_identity > 0 and spec.a.channels == spec.b.channels
+        self.uses_identity_loss = config.lambda_identity > 0 and spec.a.channels == spec.b.channels
         self.generator = networks.generator(config.generator, spec.a, spec.b)
         self.discriminator = networks.discriminator(config.discriminator, spec.b)
         self.discriminator_rotated = networks.discriminator(config.discriminator, spec.b)
@@ -73,11 +73,11 @@ class GcGAN(translate.Model[GcGANConfig]):
 
     def forward(self, batch: translate.Pair) -> Fakes:
         views = [batch.a, rotate(batch.a)]
-        if self.identity:
-            fake_b, rotated_b, same_b = networks.forward_batched(self.generator, *views, batch.b)
-            return Fakes(fake_b, rotated_b, same_b)
+        if self.uses_identity_loss:
+            fake_b, rotated_b, identity_b = networks.forward_batched(self.generator, *views, batch.b)
+            return Fakes(fake_b, rotated_b, identity_b)
         fake_b, rotated_b = networks.forward_batched(self.generator, *views)
-        return Fakes(fake_b, rotated_b, batch.b)  # no loss uses same_b
+        return Fakes(fake_b, rotated_b, batch.b)  # no loss uses identity_b
 
     def generator_loss(self, batch: translate.Pair, fakes: Fakes) -> translate.Terms:
         """Adversarial terms, geometry consistency, and identity on images of domain b."""
@@ -89,8 +89,8 @@ class GcGAN(translate.Model[GcGANConfig]):
             ),
             "geometry": self.config.lambda_geometry * F.l1_loss(fakes.rotated_b, rotate(fakes.fake_b)),
         }
-        if self.identity:
-            terms["identity"] = self.config.lambda_identity * F.l1_loss(fakes.same_b, batch.b)
+        if self.uses_identity_loss:
+            terms["identity"] = self.config.lambda_identity * F.l1_loss(fakes.identity_b, batch.b)
         return terms
 
     def discriminator_loss(self, batch: translate.Pair, fakes: Fakes) -> tuple[translate.Terms, translate.Terms]:
