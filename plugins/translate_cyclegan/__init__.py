@@ -36,8 +36,8 @@ class CycleGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_a, fake_b: translations to a and to b. identity_a, identity_b: what the generator to this domain makes of images that
-    are in it already, for the identity loss.
+    fake_a, fake_b: translations to a and to b. identity_a, identity_b: what the generator to this domain makes of
+    images that are in it already, for the identity loss.
     """
 
     fake_a: Tensor

@@ -33,8 +33,8 @@ class GcGANConfig(translate.ModelConfig):
 class Fakes(NamedTuple):
     """(N, C, H, W) in [-1, 1].
 
-    fake_b: translations of images of domain a. rotated_b: translations of the same images rotated by 90°. identity_b: what
-    the generator makes of images of domain b, for the identity loss.
+    fake_b: translations of images of domain a. rotated_b: translations of the same images rotated by 90°.
+    identity_b: what the generator makes of images of domain b, for the identity loss.
     """
 
     fake_b: Tensor
