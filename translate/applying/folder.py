@@ -1,5 +1,7 @@
 """START HERE for applying: translates a folder of images with a trained model, as `translate apply` does.
 
+The last link of a batch's journey. Before this, the model was trained and written to a model file (model_file.py).
+
 A pipeline of generators: threads read and decode ahead, the main thread translates batches of images of one size, and
 other threads encode and write. Each stage is bounded, so memory does not grow with the folder. A file that fails at
 any stage is reported with the reason, and the others are translated.
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from translate.applying.inference import WORKERS
 from translate.applying.options import ApplyFormat, Side
-from translate.applying.outputs import Outputs, Task
+from translate.applying.outputs import OutputFiles, Task
 from translate.applying.translator import Translator, load, pad_to_multiple
 from translate.data.batches.preparing import InputReader
 from translate.data.catalogue.datasets import resolve
@@ -98,12 +100,13 @@ def apply(
     with group.raise_on_all_ranks():
         _check_choices(batch, format, side)
         source, output = _open_input(str(input)), Path(output).expanduser()
-        outputs = Outputs(source, Path(input).expanduser(), output, format, overwrite)
+        output_files = OutputFiles(source, Path(input).expanduser(), output, format, overwrite)
         translator = load(model, str(device_of_rank(resolve_device(device))), precision)
         origin, to = translator.route(to)
         spec = translator.model.spec
-        loader = _ImageLoader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)
-        plan = outputs.plan(spec[to], group.rank, group.world_size)
+        undegraded = _undegraded_domain(spec, origin) if degrade else None
+        loader = _ImageLoader(spec[origin], undegraded, side, translator.stride, seed)
+        plan = output_files.plan(spec[to], group.rank, group.world_size)
         counts = _Counts(skipped=plan.skipped, failed=plan.failed)
         with (
             progress_bar("translating", len(plan.tasks), quiet=group.rank > 0) as counts.advance,
@@ -141,7 +144,7 @@ def _open_input(text: str) -> Source:
     return source
 
 
-def _base(spec: Spec, origin: str) -> DomainSpec:
+def _undegraded_domain(spec: Spec, origin: str) -> DomainSpec:
     """The domain whose images were degraded in training to make those of `origin`. Raises UsageError if none was."""
     synthesis = parse(spec[origin].synthesis) if spec[origin].synthesis else None
     if synthesis is None:
@@ -203,13 +206,16 @@ class _DecodedImage:
 class _ImageLoader:
     """Reads files as the model takes them; several threads call it."""
 
-    def __init__(self, domain: DomainSpec, base: DomainSpec | None, side: Side, stride: int, seed: int) -> None:
-        """domain: of the inputs. base: of the good images to degrade, or None. stride: of `pad_to_multiple`."""
+    def __init__(self, domain: DomainSpec, undegraded: DomainSpec | None, side: Side, stride: int, seed: int) -> None:
+        """domain: that the model takes. stride: of `pad_to_multiple`.
+
+        undegraded: the domain of the files, good images to degrade; None if they are of `domain`.
+        """
         self.domain = domain
         self.half = domain.part if side == "auto" else None if side == "whole" else side
-        self.forced = side in ("left", "right")
+        self.forced = side in ("left", "right")  # the half is taken of images that are not side by side, too
         self.stride = stride
-        self.inputs = InputReader(domain, base, seed)
+        self.inputs = InputReader(domain, undegraded, seed)
 
     def __call__(self, task: Task) -> _DecodedImage:
         """Raises DataError if the file cannot be read or does not fit the domain, as by its channels."""
