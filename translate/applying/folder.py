@@ -32,7 +32,7 @@ from translate.applying.inference import WORKERS
 from translate.applying.options import ApplyFormat, Side
 from translate.applying.outputs import OutputFiles, Task
 from translate.applying.translator import Translator, load, pad_to_multiple
-from translate.data.batches.preparing import InputReader
+from translate.data.batches.preparing import InputPreparer
 from translate.data.catalogue.datasets import resolve
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Source
@@ -114,7 +114,7 @@ def apply(
             ThreadPoolExecutor(WORKERS) as write_pool,
         ):
             images = _read(read_pool, loader, plan.tasks, counts, ahead=batch + 2 * WORKERS)
-            results = _translate(translator, loader.inputs, _batches(images, batch), to, seed, counts)
+            results = _translate(translator, loader.preparer, _batches(images, batch), to, seed, counts)
             _write(write_pool, results, counts, ahead=batch + 2 * WORKERS)
     counts = counts.total(group)
     notes = loader.notes(counts)
@@ -215,14 +215,14 @@ class _ImageLoader:
         self.half = domain.part if side == "auto" else None if side == "whole" else side
         self.forced = side in ("left", "right")  # the half is taken of images that are not side by side, too
         self.stride = stride
-        self.inputs = InputReader(domain, undegraded, seed)
+        self.preparer = InputPreparer(domain, undegraded, seed)
 
     def __call__(self, task: Task) -> _DecodedImage:
         """Raises DataError if the file cannot be read or does not fit the domain, as by its channels."""
         image = read_image(task.input)
         height, width = image.shape[1:]
         is_half = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
-        image = self.inputs.prepared(crop_part(image, self.half if is_half else None), task.input)
+        image = self.preparer.prepare(crop_part(image, self.half if is_half else None), task.input)
         return _DecodedImage(task, pad_to_multiple(image, self.stride), image.shape[1], image.shape[2], is_half)
 
     def notes(self, counts: _Counts) -> tuple[str, ...]:
@@ -233,7 +233,7 @@ class _ImageLoader:
                 f"Of {counts.num_halves:,} side-by-side images only the {self.half} half was translated, as the model "
                 "was trained on that half; --side whole translates the whole images."
             )
-        if counts.failed and self.domain.synthesis and not self.inputs.degrading:
+        if counts.failed and self.domain.synthesis and not self.preparer.degrading:
             notes.append(
                 f"This model takes images that {self.domain.synthesis} was applied to; --degrade applies it to others."
             )
@@ -273,7 +273,7 @@ def _batches(images: Iterable[_DecodedImage], size: int, max_waiting: int = 4) -
 
 def _translate(
     translator: Translator,
-    inputs: InputReader,
+    preparer: InputPreparer,
     batches: Iterable[list[_DecodedImage]],
     to: str,
     seed: int,
@@ -285,23 +285,23 @@ def _translate(
     """
     for batch in batches:
         try:
-            yield from _translate_batch(translator, inputs, batch, to, seed, counts)
+            yield from _translate_batch(translator, preparer, batch, to, seed, counts)
         except TranslateError:
             raise  # the model's fault, not a file's
         except Exception as error:  # a network may raise anything, or run out of memory
             if len(batch) == 1:
                 counts.fail(batch[0].task, error)
             else:
-                yield from _translate(translator, inputs, ([image] for image in batch), to, seed, counts)
+                yield from _translate(translator, preparer, ([image] for image in batch), to, seed, counts)
 
 
 def _translate_batch(
-    translator: Translator, inputs: InputReader, batch: list[_DecodedImage], to: str, seed: int, counts: _Counts
+    translator: Translator, preparer: InputPreparer, batch: list[_DecodedImage], to: str, seed: int, counts: _Counts
 ) -> list[tuple[Task, Tensor]]:
     """The translations of one batch, without those that are not finite, which count as failed."""
     pixels = torch.stack([image.pixels for image in batch]).to(translator.device)  # (N, C, H, W)
     names = [image.task.input.name for image in batch]
-    results = translator(inputs.as_float(pixels), to=to, seed=seed, names=names)
+    results = translator(preparer.as_float(pixels), to=to, seed=seed, names=names)
     finite = results.isfinite().flatten(1).all(1).tolist()
     domain = translator.model.spec[to]
     translations = as_pixels(results, domain.bit_depth, domain.value_range).cpu()

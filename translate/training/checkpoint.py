@@ -1,8 +1,8 @@
 """Checkpoints: folders by step, complete or absent. The fourth link of a batch's journey.
 
-Before this, `Trainer` (trainer.py) hands over the state of the run, and continues from it. Next, the weights without
-the rest go into the model file (../applying/model_file.py). A folder is written under a temporary name, flushed and
-renamed.
+Before this, `Trainer` (trainer.py) hands over the state of the run; it continues from it, too. Next is the model file
+(../applying/model_file.py), which a run writes at the same steps. A folder is written under a temporary name, flushed
+and renamed.
 
     checkpoints/000012000/model.safetensors       the live weights and buffers of every network
                           training.safetensors    averages, optimizers, pools, random generators

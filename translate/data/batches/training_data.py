@@ -19,7 +19,7 @@ from torch import Tensor
 
 from translate.data.augmentation.parsing import fingerprints, parse
 from translate.data.batches.cropping import crop_batch
-from translate.data.batches.preparing import InputReader, centre_crop, stored_shape
+from translate.data.batches.preparing import InputPreparer, centre_crop, stored_shape
 from translate.data.batches.sampling import Crop, sample_crops, sample_rows
 from translate.data.batches.store import DomainImages
 from translate.data.files.readers import read_image
@@ -260,12 +260,12 @@ class TrainingData:
     def _held_out_image(self, domain: DomainImages, entry: Entry) -> Tensor:
         """One image as the model sees its domain, (C, H, W) float32 in [-1, 1]; what is drawn depends on its name."""
         options, real = self._options, domain.files.real_held_out
-        as_input = InputReader(domain.spec, None if real else domain.source, options.seed)
+        preparer = InputPreparer(domain.spec, None if real else domain.source, options.seed)
         image = read_image(entry, domain.files.part)
         if options.preprocess == "none":
-            return as_input(image, entry, self.shape)
+            return preparer(image, entry, self.shape)
         shape = stored_shape((image.shape[1], image.shape[2]), options, options.size)
-        return centre_crop(as_input(image, entry, shape), self.shape)
+        return centre_crop(preparer(image, entry, shape), self.shape)
 
 
 def fingerprint_of_files(entries: Sequence[Entry]) -> dict[str, Any]:
