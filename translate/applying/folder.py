@@ -102,10 +102,10 @@ def apply(
         source, output = _open_input(str(input)), Path(output).expanduser()
         output_files = OutputFiles(source, Path(input).expanduser(), output, format, overwrite)
         translator = load(model, str(device_of_rank(resolve_device(device))), precision)
-        origin, to = translator.route(to)
+        source_name, to = translator.route(to)
         spec = translator.model.spec
-        undegraded = _undegraded_domain(spec, origin) if degrade else None
-        loader = _ImageLoader(spec[origin], undegraded, side, translator.stride, seed)
+        undegraded = _undegraded_domain(spec, source_name) if degrade else None
+        loader = _ImageLoader(spec[source_name], undegraded, side, translator.stride, seed)
         plan = output_files.plan(spec[to], group.rank, group.world_size)
         counts = _Counts(skipped=plan.skipped, failed=plan.failed)
         with (
@@ -144,13 +144,11 @@ def _open_input(text: str) -> Source:
     return source
 
 
-def _undegraded_domain(spec: Spec, origin: str) -> DomainSpec:
-    """The domain whose images were degraded in training to make those of `origin`. Raises UsageError if none was."""
-    synthesis = parse(spec[origin].synthesis) if spec[origin].synthesis else None
+def _undegraded_domain(spec: Spec, name: str) -> DomainSpec:
+    """The domain whose images were degraded in training to make those of `name`. Raises UsageError if none was."""
+    synthesis = parse(spec[name].synthesis)
     if synthesis is None:
-        raise UsageError(
-            f"--degrade does not fit: this model learned from images of {origin!r} that were not degraded."
-        )
+        raise UsageError(f"--degrade does not fit: this model learned from images of {name!r} that were not degraded.")
     return spec[synthesis.source]
 
 

@@ -101,7 +101,7 @@ class Stepper:
         """Run step number `step` (from 0) on a batch as the model declares it; progress in [0, 1]."""
         self.model.train()
         self.model.progress.fill_(progress)
-        parts = [MicroBatch(part) for part in _split(batch, self.micro_batches)]
+        parts = [MicroBatch(part) for part in _split_batch(batch, self.micro_batches)]
         moving = [(state, own_step) for state in self.players if (own_step := state.own_step(step)) is not None]
         upcoming = [(state, move) for state, _ in moving for move in state.moves]
         for state, own_step in moving:
@@ -211,14 +211,14 @@ class Stepper:
             return
         with unfrozen(generator_move.parameters), autocast(self.device, self.precision):
             part.live = self._forward(part)
-        part.detached = _detach(part.live)
+        part.detached = _detach_outputs(part.live)
 
     def _outputs(self, part: MicroBatch, state: PlayerState) -> Outputs:
         """A player's outputs: for generators with the graph, which serves one move; for discriminators detached."""
         if state.gets_graph:
             live = part.live if part.live is not None else self._forward(part)
             part.live = None
-            part.detached = _detach(live)
+            part.detached = _detach_outputs(live)
             return live
         if self.model.fresh_outputs or part.detached is None:
             with torch.no_grad():
@@ -332,11 +332,11 @@ def unfrozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _detach(outputs: Outputs) -> Outputs:
+def _detach_outputs(outputs: Outputs) -> Outputs:
     return type(outputs)(*(tensor.detach() for tensor in outputs))
 
 
-def _split(batch: Any, parts: int) -> list[Any]:
+def _split_batch(batch: Any, parts: int) -> list[Any]:
     """A batch as `parts` batches of the same size, in order."""
     if parts == 1:
         return [batch]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from translate.contact_sheet import grid
-from translate.data.check.detection import DetectedData
+from translate.data.check.detected_data import DetectedData
 from translate.data.check.findings import Finding, problems, remarks
 from translate.data.check.scan import DomainScan, ImageStats, Scan
 from translate.data.files.readers import read_image
