@@ -154,7 +154,8 @@ def _open_two_domains(text: str, paired: bool) -> list[Source]:
     place = resolve(text)
     source = folders.unwrap(place)
     domains = folders.find_two_domains(source)
-    if not domains or (paired and not _have_common_names(*domains)):
+    keys = [{entry.key for entry in domain.entries} for domain in domains] if paired else []
+    if not domains or (paired and keys[0].isdisjoint(keys[1])):
         lists = lists_inside(place)
         if len(lists) == 1:
             domains = read_list_inside(place, lists[0])
@@ -162,10 +163,6 @@ def _open_two_domains(text: str, paired: bool) -> list[Source]:
             raise folders.explain_unrecognised(source, [file.origin for file in lists])
     used = [images for domain in domains for images in (domain, domain.held_out)]
     return [replace(domains[0], notes=domains[0].notes + folders.describe_unused(place, used)), domains[1]]
-
-
-def _have_common_names(a: Source, b: Source) -> bool:
-    return not {entry.key for entry in a.entries}.isdisjoint(entry.key for entry in b.entries)
 
 
 def _share_files(sources: list[Source]) -> list[Source]:
@@ -288,11 +285,13 @@ def _with_synthesis(layout: Layout, batch_spec: BatchSpec, options: DataOptions,
     domain = replace(source, name=name, title=text, synthesis=text)
     notes = []
     index = batch_spec.names.index(name)
-    test, flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[index]
-    if test is not None:
+    given, other_flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[index]
+    if given is not None:
         if isinstance(batch_spec, Paired) and not source.held_out:
-            raise UsageError(f"{test} needs held-out images of the other domain to be compared with: give {flag} too.")
-        held_out = _open_held_out(test, source.part)
+            raise UsageError(
+                f"{given} needs held-out images of the other domain to be compared with: give {other_flag} too."
+            )
+        held_out = _open_held_out(given, source.part)
         notes = _check_images(held_out)
         domain = replace(domain, held_out=held_out.entries, real_held_out=True)
     return layout.with_domains([domain, source] if index == 0 else [source, domain], notes)
