@@ -11,7 +11,7 @@ from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.samples import sample
 from translate.contact_sheet import grid
 from translate.data.files.readers import decode
-from translate.data.images import as_uint8
+from translate.data.images import as_pixels
 from translate.errors import CheckpointError, DataError, UsageError
 
 PETS = ("bird", "cat", "dog")
@@ -54,7 +54,7 @@ def test_a_folder_holds_the_image_of_each_seed_under_its_name(model_file, out):
     result = sample(model, out, n=5, seed=9, batch=2, **EXACT)
     assert (result.written, result.skipped) == (5, 0)
     assert files(out) == [f"{seed:06d}.png" for seed in range(9, 14)]
-    images = as_uint8(Sampler.load(model, "cpu", "fp32")(range(9, 14)))
+    images = as_pixels(Sampler.load(model, "cpu", "fp32")(range(9, 14)))
     close(torch.stack([read(out / name) for name in files(out)]), images)
 
 
@@ -62,7 +62,7 @@ def test_classes_become_sub_folders_in_turn(model_file, out):
     model = model_file("discs", classes=PETS)
     sample(model, out, n=4, **EXACT)
     assert files(out) == ["bird/000000.png", "bird/000003.png", "cat/000001.png", "dog/000002.png"]
-    close(read(out / "dog/000002.png"), as_uint8(Sampler.load(model, "cpu", "fp32")([2], [2])[0]))
+    close(read(out / "dog/000002.png"), as_pixels(Sampler.load(model, "cpu", "fp32")([2], [2])[0]))
     sample(model, out / "chosen", n=2, labels=["dog", "bird"], **EXACT)
     assert files(out / "chosen") == ["bird/000001.png", "dog/000000.png"]
 
@@ -99,11 +99,11 @@ def test_one_picture_of_each_kind(model_file, out):
     assert sample(model, out / "grid.png", n=5, seed=2, grid=True, **EXACT).written == 1
     close(read(out / "grid.png"), sample_grid(sampler, 5, seed=2))
     sample(model, out / "ways.png", interpolate=[1, 2, 3], frames=4, truncation=0.7, **EXACT)
-    close(read(out / "ways.png"), grid(list(as_uint8(sampler.interpolate([1, 2, 3], 4, truncation=0.7)))))
+    close(read(out / "ways.png"), grid(list(as_pixels(sampler.interpolate([1, 2, 3], 4, truncation=0.7)))))
     sample(model, out / "mixed.tiff", mix=[1, 2, 3], **EXACT)
     mixed = read(out / "mixed.tiff")
     assert mixed.shape[1] == 18 + 3 * 18
-    close(mixed[:, -54:, -54:], grid(list(as_uint8(sampler.mix([1, 2, 3]))))[:, 2:, 2:])
+    close(mixed[:, -54:, -54:], grid(list(as_pixels(sampler.mix([1, 2, 3]))))[:, 2:, 2:])
     assert files(out) == ["grid.png", "mixed.tiff", "ways.png"]
 
 
@@ -114,16 +114,16 @@ def test_an_animation_passes_each_seed_once_and_plays_for_ever(model_file, out, 
     with Image.open(out / f"ways{suffix}") as image:
         assert (image.n_frames, image.info["loop"]) == (9, 0)
     if suffix == ".webp":
-        close(read(out / "ways.webp")[:1], as_uint8(Sampler.load(model, "cpu", "fp32")([1])[0]))
+        close(read(out / "ways.webp")[:1], as_pixels(Sampler.load(model, "cpu", "fp32")([1])[0]))
 
 
 def test_an_interpolation_or_mixture_is_of_the_first_class_by_default(model_file, out):
     model = model_file("discs", classes=PETS)
     sampler = Sampler.load(model, "cpu", "fp32")
     sample(model, out / "birds.png", interpolate=[1, 2], frames=3, **EXACT)
-    close(read(out / "birds.png"), grid(list(as_uint8(sampler.interpolate([1, 2], 3, [0, 0])))))
+    close(read(out / "birds.png"), grid(list(as_pixels(sampler.interpolate([1, 2], 3, [0, 0])))))
     sample(model, out / "change.png", interpolate=[1, 2], frames=3, labels=["dog", "cat"], **EXACT)
-    close(read(out / "change.png"), grid(list(as_uint8(sampler.interpolate([1, 2], 3, [2, 1])))))
+    close(read(out / "change.png"), grid(list(as_pixels(sampler.interpolate([1, 2], 3, [2, 1])))))
     sample(model, out / "mixed.png", mix=[1, 2], **EXACT)
 
 

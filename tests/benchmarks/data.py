@@ -112,7 +112,7 @@ def our_rates(folder, epochs=4, **options):
 
 
 def epochs(folder, repeats):
-    """First and later epochs, in turns."""
+    """First and later epochs, alternating."""
     ours, theirs = [], {workers: [] for workers in (0, 1, 2, 4)}
     our_rates(folder, load_size=286)  # imports what is imported when it is first needed
     for _ in range(repeats):
@@ -125,11 +125,11 @@ def epochs(folder, repeats):
         for workers, found in theirs.items():
             print(f"  DataLoader, {workers} workers   {statistics.median(each[i] for each in found):9,.0f}")
         # Its best: of all numbers of workers, and of its first and second epoch.
-        best[name] = [max(max(found[turn]) for found in theirs.values()) for turn in range(repeats)]
+        best[name] = [max(max(found[repeat]) for found in theirs.values()) for repeat in range(repeats)]
         print(f"  translate               {statistics.median(each[i] for each in ours):9,.0f}")
         ratios = [each[i] / most for each, most in zip(ours, best[name], strict=True)]
-        turns = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"  against its best        x {statistics.median(ratios):.2f}  (turns: {turns})")
+        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"  against its best        x {statistics.median(ratios):.2f}  (repeats: {shown})")
 
 
 STREAM = """
@@ -181,7 +181,7 @@ def hot(repeats=7):
     torch.set_num_threads(1)
     count, side = 64, 286
     flat = torch.randint(256, (count * 3 * side * side,), dtype=torch.uint8)
-    store = Store.planned([(side, side)] * count, 3, torch.uint8).over(flat)
+    store = Store.planned([(side, side)] * count, 3, torch.uint8).with_buffer(flat)
     images = flat.view(count, 3, side, side)
 
     def ours(step):

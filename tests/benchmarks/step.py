@@ -1,4 +1,4 @@
-"""The plain loop and the engine in float32 against a CycleGAN step written by hand; in turns, in one process.
+"""The plain loop and the engine in float32 against a CycleGAN step written by hand; alternating, in one process.
 
     python tests/benchmarks/step.py [--size 128] [--batch 1] [--generator "resnet(blocks=9)"] [--turns 9]
 
@@ -58,10 +58,10 @@ def main():
         "engine, fp32": VariantRun(Variant("engine"), config, CPU).advance,
     }
     times = {name: [] for name in steps}
-    for turn in range(WARM_UP + given.turns):
+    for repeat in range(WARM_UP + given.turns):
         for name, step in steps.items():
             taken = milliseconds(step)
-            if turn >= WARM_UP:
+            if repeat >= WARM_UP:
                 times[name].append(taken)
     for name, taken in times.items():
         ratio = statistics.median(hand / own for hand, own in zip(times["by hand"], taken, strict=True))

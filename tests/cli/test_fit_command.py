@@ -109,7 +109,7 @@ def test_wrong_usage_is_explained_with_status_2(started, translate, words, messa
     assert not started
 
 
-def test_a_value_that_only_the_models_config_can_judge_is_wrong_usage_too(dream, translate, tmp_path):
+def test_a_value_that_only_the_models_config_can_check_is_wrong_usage_too(dream, translate, tmp_path):
     answer = translate("fit", "dream", "--strength", "10", "--steps", "1", "--run", str(tmp_path / "run"))
     assert answer.status == 2
     assert "--strength: Input should be less than 10, got 10.0." in answer.err

@@ -1,4 +1,4 @@
-"""The models that make images of noise: their losses against plain float64 formulas, their labels, their turns."""
+"""The models that make images of noise: their losses against plain float64 formulas, their labels, the moves."""
 
 import copy
 from itertools import pairwise

@@ -44,9 +44,9 @@ def test_each_players_gradient_at_the_first_step_is_that_of_the_loop_by_hand(tmp
     losses, fake_a, fake_b = by_hand.generator_loss(batch.a, batch.b)
     expected = {"generators": gradient(losses.values(), by_hand.generators)}
     set_requires_grad(by_hand.discriminators, True)
-    judged = ((by_hand.discriminator_a, batch.a, fake_a), (by_hand.discriminator_b, batch.b, fake_b))
-    judgements = [by_hand.discriminator_loss(*each) for each in judged]
-    expected["discriminators"] = gradient(judgements, by_hand.discriminators)
+    scored = ((by_hand.discriminator_a, batch.a, fake_a), (by_hand.discriminator_b, batch.b, fake_b))
+    discriminator_losses = [by_hand.discriminator_loss(*each) for each in scored]
+    expected["discriminators"] = gradient(discriminator_losses, by_hand.discriminators)
 
     assert found.keys() == expected.keys()
     for name, vector in expected.items():

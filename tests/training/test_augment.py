@@ -178,7 +178,7 @@ def test_p_moves_every_four_batches_by_the_published_amount():
     assert made.p == 1
 
 
-def test_a_resumed_run_steers_as_a_straight_one():
+def test_a_resumed_run_adapts_as_a_straight_one():
     signs = [0.9, 0.7, 0.2, 0.8, 0.65, 0.3, 0.9, 0.9, 0.9]
     straight, before, after = augment("ada", 0.5), augment("ada", 0.5), augment("ada", 0.0)
     update(straight, signs)

@@ -105,7 +105,7 @@ def test_a_loss_that_cannot_be_compiled_runs_as_it_is_written(loss):
         model = Toy(players, forward=forward, g=net(), d=net(1))
         stepper = make_stepper(model, compile=compile)
         if compile:
-            stepper.wrap_losses(lambda function: torch.compile(function, fullgraph=True, backend="aot_eager"))
+            stepper.wrap_functions(lambda function: torch.compile(function, fullgraph=True, backend="aot_eager"))
         for number in range(3):
             with warnings.catch_warnings(action="ignore", category=UserWarning):
                 stepper.run(batch(number), number, 0.0)

@@ -55,7 +55,7 @@ def a_model_and_images(folder: Path) -> None:
     about = {"steps": 0, "images": 0, "precision": "fp32"}
     for name, options in MODELS.items():
         trainer = testing.Case(name, folder, **options).trainer()
-        write_model_file(folder / f"{name}.safetensors", trainer.model, trainer.exported(), about)
+        write_model_file(folder / f"{name}.safetensors", trainer.model, trainer.exported_tensors(), about)
     (folder / "images/a/4-broken.png").write_text("no image")
     (folder / "out").mkdir()
     (folder / "out/2.png").write_text("is there")

@@ -67,12 +67,12 @@ def test_a_lazy_penalty_equals_a_hand_written_loop_with_gain_and_corrected_adam(
     assert penalties < every * 10, "the log has the term itself, without the gain"
 
 
-def test_k_counts_the_players_own_turns():
-    turns = []
+def test_k_counts_the_players_own_steps():
+    steps = []
 
     def players(m):
         def path(batch):
-            turns.append(number)
+            steps.append(number)
             return {"path": m.g(batch.a).square().mean()}
 
         yield Generators([m.g], lambda batch: {"g": m.g(batch.a).mean()}, every=2, penalties=[Penalty(path, 3)])
@@ -80,7 +80,7 @@ def test_k_counts_the_players_own_turns():
     stepper = make_stepper(Toy(players, g=net()))
     for number in range(14):  # the closure reads it
         stepper.run(batch(), number, 0.0)
-    assert turns == [1, 7, 13]
+    assert steps == [1, 7, 13]
 
 
 def test_penalties_are_float32_in_bf16_too():

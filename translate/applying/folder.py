@@ -1,5 +1,7 @@
 """START HERE for applying: translates a folder of images with a trained model, as `translate apply` does.
 
+The last link of a batch's journey. Before this, the model was trained and written to a model file (model_file.py).
+
 A pipeline of generators: threads read and decode ahead, the main thread translates batches of images of one size, and
 other threads encode and write. Each stage is bounded, so memory does not grow with the folder. A file that fails at
 any stage is reported with the reason, and the others are translated.
@@ -28,9 +30,9 @@ from torch import Tensor
 
 from translate.applying.inference import WORKERS
 from translate.applying.options import ApplyFormat, Side
-from translate.applying.outputs import Outputs, Task
+from translate.applying.outputs import OutputFiles, Task
 from translate.applying.translator import Translator, load, pad_to_multiple
-from translate.data.batches.preparing import InputReader
+from translate.data.batches.preparing import InputPreparer
 from translate.data.datasets import resolve
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Source
@@ -98,12 +100,13 @@ def apply(
     with group.raise_on_all_ranks():
         _check_choices(batch, format, side)
         source, output = _open_input(str(input)), Path(output).expanduser()
-        outputs = Outputs(source, Path(input).expanduser(), output, format, overwrite)
+        output_files = OutputFiles(source, Path(input).expanduser(), output, format, overwrite)
         translator = load(model, str(device_of_rank(resolve_device(device))), precision)
-        origin, to = translator.route(to)
+        source_name, to = translator.route(to)
         spec = translator.model.spec
-        loader = _ImageLoader(spec[origin], _base(spec, origin) if degrade else None, side, translator.stride, seed)
-        plan = outputs.plan(spec[to], group.rank, group.world_size)
+        undegraded = _undegraded_domain(spec, source_name) if degrade else None
+        loader = _ImageLoader(spec[source_name], undegraded, side, translator.stride, seed)
+        plan = output_files.plan(spec[to], group.rank, group.world_size)
         counts = _Counts(skipped=plan.skipped, failed=plan.failed)
         with (
             progress_bar("translating", len(plan.tasks), quiet=group.rank > 0) as counts.advance,
@@ -111,7 +114,7 @@ def apply(
             ThreadPoolExecutor(WORKERS) as write_pool,
         ):
             images = _read(read_pool, loader, plan.tasks, counts, ahead=batch + 2 * WORKERS)
-            results = _translate(translator, loader.inputs, _batches(images, batch), to, seed, counts)
+            results = _translate(translator, loader.preparer, _batches(images, batch), to, seed, counts)
             _write(write_pool, results, counts, ahead=batch + 2 * WORKERS)
     counts = counts.total(group)
     notes = loader.notes(counts)
@@ -141,13 +144,11 @@ def _open_input(text: str) -> Source:
     return source
 
 
-def _base(spec: Spec, origin: str) -> DomainSpec:
-    """The domain whose images were degraded in training to make those of `origin`. Raises UsageError if none was."""
-    synthesis = parse(spec[origin].synthesis) if spec[origin].synthesis else None
+def _undegraded_domain(spec: Spec, name: str) -> DomainSpec:
+    """The domain whose images were degraded in training to make those of `name`. Raises UsageError if none was."""
+    synthesis = parse(spec[name].synthesis)
     if synthesis is None:
-        raise UsageError(
-            f"--degrade does not fit: this model learned from images of {origin!r} that were not degraded."
-        )
+        raise UsageError(f"--degrade does not fit: this model learned from images of {name!r} that were not degraded.")
     return spec[synthesis.source]
 
 
@@ -203,20 +204,23 @@ class _DecodedImage:
 class _ImageLoader:
     """Reads files as the model takes them; several threads call it."""
 
-    def __init__(self, domain: DomainSpec, base: DomainSpec | None, side: Side, stride: int, seed: int) -> None:
-        """domain: of the inputs. base: of the good images to degrade, or None. stride: of `pad_to_multiple`."""
+    def __init__(self, domain: DomainSpec, undegraded: DomainSpec | None, side: Side, stride: int, seed: int) -> None:
+        """domain: that the model takes. stride: of `pad_to_multiple`.
+
+        undegraded: the domain of the files, good images to degrade; None if they are of `domain`.
+        """
         self.domain = domain
         self.half = domain.part if side == "auto" else None if side == "whole" else side
-        self.forced = side in ("left", "right")
+        self.forced = side in ("left", "right")  # the half is taken of images that are not side by side, too
         self.stride = stride
-        self.inputs = InputReader(domain, base, seed)
+        self.preparer = InputPreparer(domain, undegraded, seed)
 
     def __call__(self, task: Task) -> _DecodedImage:
         """Raises DataError if the file cannot be read or does not fit the domain, as by its channels."""
         image = read_image(task.input)
         height, width = image.shape[1:]
         is_half = self.half is not None and width > 1 and (self.forced or is_side_by_side(height, width))
-        image = self.inputs.prepared(crop_part(image, self.half if is_half else None), task.input)
+        image = self.preparer.prepare(crop_part(image, self.half if is_half else None), task.input)
         return _DecodedImage(task, pad_to_multiple(image, self.stride), image.shape[1], image.shape[2], is_half)
 
     def notes(self, counts: _Counts) -> tuple[str, ...]:
@@ -227,7 +231,7 @@ class _ImageLoader:
                 f"Of {counts.num_halves:,} side-by-side images only the {self.half} half was translated, as the model "
                 "was trained on that half; --side whole translates the whole images."
             )
-        if counts.failed and self.domain.synthesis and not self.inputs.degrading:
+        if counts.failed and self.domain.synthesis and not self.preparer.degrading:
             notes.append(
                 f"This model takes images that {self.domain.synthesis} was applied to; --degrade applies it to others."
             )
@@ -267,7 +271,7 @@ def _batches(images: Iterable[_DecodedImage], size: int, max_waiting: int = 4) -
 
 def _translate(
     translator: Translator,
-    inputs: InputReader,
+    preparer: InputPreparer,
     batches: Iterable[list[_DecodedImage]],
     to: str,
     seed: int,
@@ -279,23 +283,23 @@ def _translate(
     """
     for batch in batches:
         try:
-            yield from _translate_batch(translator, inputs, batch, to, seed, counts)
+            yield from _translate_batch(translator, preparer, batch, to, seed, counts)
         except TranslateError:
             raise  # the model's fault, not a file's
         except Exception as error:  # a network may raise anything, or run out of memory
             if len(batch) == 1:
                 counts.fail(batch[0].task, error)
             else:
-                yield from _translate(translator, inputs, ([image] for image in batch), to, seed, counts)
+                yield from _translate(translator, preparer, ([image] for image in batch), to, seed, counts)
 
 
 def _translate_batch(
-    translator: Translator, inputs: InputReader, batch: list[_DecodedImage], to: str, seed: int, counts: _Counts
+    translator: Translator, preparer: InputPreparer, batch: list[_DecodedImage], to: str, seed: int, counts: _Counts
 ) -> list[tuple[Task, Tensor]]:
     """The translations of one batch, without those that are not finite, which count as failed."""
     pixels = torch.stack([image.pixels for image in batch]).to(translator.device)  # (N, C, H, W)
     names = [image.task.input.name for image in batch]
-    results = translator(inputs.as_float(pixels), to=to, seed=seed, names=names)
+    results = translator(preparer.as_float(pixels), to=to, seed=seed, names=names)
     finite = results.isfinite().flatten(1).all(1).tolist()
     domain = translator.model.spec[to]
     translations = as_pixels(results, domain.bit_depth, domain.value_range).cpu()

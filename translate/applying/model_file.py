@@ -1,5 +1,8 @@
 """The model file: one .safetensors file with all that translating needs, tensors and a JSON manifest in its metadata.
 
+The fifth link of a batch's journey. Before this, training keeps its state in checkpoints (../training/checkpoint.py)
+and writes a model file beside them. Next, `apply` translates a folder of images with it (folder.py).
+
 A model file may come from a stranger. It holds data and no code: the manifest names a model, and the code of the
 installed plugin with this model is run. Formats that may hold code (pickle) are refused.
 """
@@ -84,12 +87,16 @@ def write_model_file(
         stride=stride_of(model),
         run=dict(run),
     )
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not safetensors' save_file: it makes files that only their owner can read.
-    write_atomically(Path(path), save(plain, {METADATA_KEY: manifest.model_dump_json()}))
+    write_atomically(Path(path), save(contiguous_on_cpu(tensors), {METADATA_KEY: manifest.model_dump_json()}))
 
 
-def locate(model: str | Path) -> Path:
+def contiguous_on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors needs them, so that a file does not depend on the device and the memory format."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def find_model_file(model: str | Path) -> Path:
     """The path of the model file that a MODEL argument means: a file, or the one in a run folder.
 
     Raises CheckpointError if there is none, or if it is a pickle.
@@ -115,7 +122,7 @@ def locate(model: str | Path) -> Path:
 
 def read_manifest(path: str | Path) -> Manifest:
     """Read the manifest of a model file, or of the one in a run folder. Raises CheckpointError."""
-    path = locate(path)
+    path = find_model_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
@@ -143,7 +150,7 @@ def load_model(path: str | Path, device: torch.device) -> Model[Any]:
     Discriminators that are not in the file have random weights.
     Raises CheckpointError for a file that is damaged or does not fit the plugin, PluginError if the plugin is missing.
     """
-    path = locate(path)
+    path = find_model_file(path)
     manifest = read_manifest(path)
     model = _build(path, manifest)
     with safe_open(path, framework="pt") as file:

@@ -34,7 +34,7 @@ class Plan:
     failed: dict[str, str]
 
 
-class Outputs:
+class OutputFiles:
     """Assigns an output file to each input. No two inputs share an output, and no output replaces an input."""
 
     def __init__(self, source: Source, input: Path, output: Path, format: ApplyFormat, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from translate.applying.inference import generates_from_noise, in_mode, preserving_random_state
 from translate.applying.model_file import load_model
 from translate.contact_sheet import grid
-from translate.data.images import as_uint8
+from translate.data.images import as_pixels
 from translate.device import autocast, memory_format, resolve_device, resolve_precision, use_tf32
 from translate.errors import DataError, PluginError, UsageError, did_you_mean
 from translate.model import Model
@@ -221,7 +221,7 @@ def sample_grid(
     cells: list[Tensor] = []
     for start in range(0, n, sampler.batch):
         part = slice(start, start + sampler.batch)
-        cells += as_uint8(sampler(seeds[part], cycled and cycled[part], truncation)).cpu()
+        cells += as_pixels(sampler(seeds[part], cycled and cycled[part], truncation)).cpu()
     classes = [sampler.domain.classes[label] for label in labels] or sampler.domain.classes
     titles = classes if 1 < len(classes) <= n else ()
     columns = len(titles) or math.ceil(math.sqrt(n))

@@ -17,7 +17,7 @@ from translate.applying.sampler import Sampler, cycle_labels, sample_grid
 from translate.atomic_files import explain_os_error
 from translate.contact_sheet import grid
 from translate.data.files import writers
-from translate.data.images import as_pixels, as_uint8
+from translate.data.images import as_pixels
 from translate.errors import CheckpointError, UsageError, did_you_mean
 from translate.progress import progress_bar
 
@@ -192,7 +192,7 @@ def _labels_or_first(sampler: Sampler, seeds: Sequence[int], labels: Sequence[in
 
 def _style_mixing_grid(sampler: Sampler, seeds: Sequence[int], labels: Sequence[int], truncation: float) -> Tensor:
     """uint8 (3, H, W)."""
-    images = as_uint8(sampler.mix(seeds, _labels_or_first(sampler, seeds, labels), truncation)).cpu()
+    images = as_pixels(sampler.mix(seeds, _labels_or_first(sampler, seeds, labels), truncation)).cpu()
     columns, rows = ([f"{seed}: {styles}" for seed in seeds] for styles in ("fine", "coarse"))
     return grid([list(row) for row in images], columns, rows)
 
@@ -202,7 +202,7 @@ def _interpolation(
 ) -> Tensor | list[Tensor]:
     """The frames of an animation, in which each seed's image comes once; or a picture with a row for each pair."""
     seed_labels = _labels_or_first(sampler, seeds, labels)
-    segments = as_uint8(sampler.interpolate(seeds, frames, seed_labels, truncation)).cpu()  # (pairs, frames, C, H, W)
+    segments = as_pixels(sampler.interpolate(seeds, frames, seed_labels, truncation)).cpu()  # (pairs, frames, C, H, W)
     if animated:
         return [*segments[0], *(frame for segment in segments[1:] for frame in segment[1:])]
     return grid([list(segment) for segment in segments])

@@ -53,13 +53,13 @@ class RandomBatches:
     Images have three channels of eight bits. A model that needs classes gets two.
     """
 
-    def __init__(self, needs: BatchSpec, config: FitConfig, device: torch.device) -> None:
-        classes = ("0", "1") if isinstance(needs, Labelled) and not needs.optional else ()
+    def __init__(self, batch_spec: BatchSpec, config: FitConfig, device: torch.device) -> None:
+        classes = ("0", "1") if isinstance(batch_spec, Labelled) and not batch_spec.optional else ()
         self.shape = (config.size, config.size)
-        self.spec = Spec({name: DomainSpec(name=name, size=config.size, classes=classes) for name in needs.names})
-        images = torch.rand(len(needs.names), config.batch, 3, *self.shape, device=device) * 2 - 1
+        self.spec = Spec({name: DomainSpec(name=name, size=config.size, classes=classes) for name in batch_spec.names})
+        images = torch.rand(len(batch_spec.names), config.batch, 3, *self.shape, device=device) * 2 - 1
         labels = [torch.arange(config.batch, device=device) % max(1, len(classes))]
-        self.fixed = needs.batch_type(*images, *(labels if isinstance(needs, Labelled) else []))
+        self.fixed = batch_spec.batch_type(*images, *(labels if isinstance(batch_spec, Labelled) else []))
 
     def batch(self, step: int) -> Any:
         """The batch, whatever the step."""
@@ -85,10 +85,10 @@ class VariantRun:
             loop = self.loop = PlainLoop(self.model, steps=STEPS)
             self.advance = lambda: loop.step(data.fixed)
             return
-        layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+        weights_format = torch.channels_last if variant.channels_last else torch.contiguous_format
         config = config.model_copy(update={"compile": "on" if variant.compiled else "off"})
         self.trainer = Trainer(
-            kind, data, config, steps=STEPS, device=device, precision=variant.precision, layout=layout
+            kind, data, config, steps=STEPS, device=device, precision=variant.precision, weights_format=weights_format
         )
         self.model = self.trainer.model
         self.advance = self._advance_trainer

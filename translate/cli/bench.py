@@ -33,7 +33,7 @@ class BenchGroup(ModelGroup):
             flags.parameter("batch", Batches, str(model.preset.get("batch", 1))),
             flags.option("device", engine["device"], "Options"),
             flags.parameter("compile", Compile, True),
-            flags.parameter("turns", Turns, None),
+            flags.parameter("turns", Repeats, None),
             flags.parameter("json", AsJson, False),
             *(flags.option(name, field, f"Model: {model.name}") for name, field in own.items()),
         ]
@@ -54,7 +54,7 @@ Batches = Annotated[
     str, typer.Option("--batch", help="Images of each domain in a step; 1,4,16 prints a table for each of them.")
 ]
 Compile = Annotated[bool, typer.Option(" /--no-compile", help="Do not measure --compile, which takes minutes.")]
-Turns = Annotated[
+Repeats = Annotated[
     int | None,
     typer.Option("--turns", min=1, help="Measurements of each row; by default 9, or 3 if each takes several steps."),
 ]

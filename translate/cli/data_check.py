@@ -37,7 +37,7 @@ def check(
 
     Every image is decoded, and nothing is changed. Exit status 1 if there are problems, 0 if not.
     """
-    from translate.data.check.detection import detect
+    from translate.data.check.detected_data import detect
     from translate.data.check.report import contact_sheet, make_report
     from translate.data.check.scan import scan
     from translate.data.files.writers import save

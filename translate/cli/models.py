@@ -53,8 +53,8 @@ def _model(name: str, distribution: str) -> dict[str, Any]:
         model = find_model(name)
     except PluginError as error:
         return row | {"error": f"broken: {error}"}
-    needs = f"{type(model.data).__name__.lower()} {', '.join(model.data.names)}"
-    return row | {"data": needs, "about": first_line(model.__doc__ or sys.modules[model.__module__].__doc__)}
+    data = f"{type(model.data).__name__.lower()} {', '.join(model.data.names)}"
+    return row | {"data": data, "about": first_line(model.__doc__ or sys.modules[model.__module__].__doc__)}
 
 
 def _print_networks(json: bool) -> None:

@@ -28,7 +28,7 @@
       cropping.py      these parts as a batch
       training_data.py `TrainingData.batch(step)`
     check/           `translate data check`
-      detection.py     which files are at the paths, and how they are laid out
+      detected_data.py which files are at the paths, and how they are laid out
       scan.py          every image decoded once and measured
       findings.py      problems and remarks
       report.py        the report, and a contact sheet

@@ -195,18 +195,14 @@ def normalise_(values: Tensor, value_range: tuple[float, float], clip: bool) -> 
 def as_pixels(images: Tensor, bit_depth: int = 8, value_range: tuple[float, float] = (0.0, 255.0)) -> Tensor:
     """Floats in [-1, 1] -> pixels of 8, 16 or 32 bits, of any shape; undoes `as_float`.
 
-    uint8 and uint16 are rounded, and clipped to what they hold; float32 is neither.
+    By default uint8 in [0, 255], to be shown. uint8 and uint16 are rounded, and clipped to what they hold; float32 is
+    neither.
     """
     low, high = value_range
     dtype = DTYPES[bit_depth]
     values = images.detach().float().add(1).mul_((high - low) / 2)
     values = values.add_(low) if low else values
     return values if bit_depth == 32 else values.round_().clamp_(0, _TOP[dtype]).to(dtype)
-
-
-def as_uint8(images: Tensor) -> Tensor:
-    """Floats in [-1, 1] -> uint8 in [0, 255] to be shown, of any shape: rounded, and clipped outside."""
-    return as_pixels(images)
 
 
 def from_pillow(image: Image.Image) -> Tensor:

@@ -1,7 +1,16 @@
-"""From the user's flags to batches: START HERE for the data path.
+"""From the user's flags to decoded images: START HERE for the data path and for a batch's journey.
 
-`open_training_data` is the list of the stages: the layout of the files, what is to be decoded of them, the storage, the
-decoded images, and the `TrainingData` that batches are drawn from. No stage looks back at an earlier one.
+`open_training_data` goes through the stages: the layout of the files, what is to be decoded of them, the storage, the
+decoded images, and the `TrainingData` that batches are drawn from. Next: batches/training_data.py.
+
+The journey of a batch:
+
+    data/loading.py                  image files are found and decoded
+    data/batches/training_data.py    crops of them become the batch of a step
+    training/trainer.py              the loop over steps; step.py is one step
+    training/checkpoint.py           what a run continues from
+    applying/model_file.py           what the trained model is loaded from
+    applying/folder.py               the model translates a folder of images
 """
 
 from __future__ import annotations
@@ -19,9 +28,9 @@ from translate.data.batches.preparing import part_shape
 from translate.data.batches.store import DomainImages, choose_storage
 from translate.data.batches.training_data import TrainingData
 from translate.data.files.readers import Opened
-from translate.data.layout.detection import DomainFiles, Layout, detect_layout
+from translate.data.layout.detection import DomainFiles, detect_layout
 from translate.data.options import DataOptions, suggested_range
-from translate.data.synthesis import parse
+from translate.data.synthesis import parse as parse_synthesis
 from translate.device import keep_freed_memory
 from translate.domains import BatchSpec, DomainSpec, Paired, Unpaired
 from translate.errors import DataError, UsageError
@@ -31,7 +40,7 @@ from translate.formatting import first_few, format_bytes, plural
 def open_training_data(
     batch_spec: BatchSpec, options: DataOptions, device: torch.device, share: tuple[int, int] = (0, 1)
 ) -> TrainingData:
-    """Finds, decodes and checks the images that a model needs.
+    """Find, decode and check the images that a model needs.
 
     share: rank and number of ranks; each gets its part of every batch.
     Raises UsageError for flags that contradict each other; DataError for images that are missing, fit no layout, are
@@ -42,7 +51,9 @@ def open_training_data(
 
     # Which files belong to which domain.
     layout = detect_layout(batch_spec, options)
-    _check_label_domains(layout, options)
+    names = [files.name for files in layout.domains]
+    for name in sorted(options.label_domains - set(names)):
+        raise UsageError(f"--labels {name!r} is not a domain of this model, which has {', '.join(names)}.")
     notes = list(layout.notes)
 
     # What is to be decoded, by the headers of the files. The two halves of side-by-side files are decoded together.
@@ -64,8 +75,8 @@ def open_training_data(
         else:
             result = decode_into_memory(plan, device if storage == "device" else torch.device("cpu"))
         notes += _failure_notes(plan, result.failures)
-        for domain, store, values in zip(plan.domains, result.stores, result.value_ranges, strict=True):
-            value_range, range_notes = _choose_value_range(domain.spec, values, options)
+        for domain, store, found in zip(plan.domains, result.stores, result.value_ranges, strict=True):
+            value_range, range_notes = _choose_value_range(domain.spec, found, options)
             notes += range_notes
             spec = domain.spec.model_copy(update={"value_range": value_range})
             decoded[spec.name] = replace(domain, spec=spec, store=store)
@@ -75,19 +86,12 @@ def open_training_data(
     # Files that cannot be read are left out, and so are their partners. Synthesised domains share the stores.
     if paired:
         failed = dict.fromkeys(failed, set().union(*failed.values()))
-    usable = {name: _without(domain, failed[name], options) for name, domain in decoded.items()}
-    domains = [usable.get(files.name) or _synthesised(files, usable) for files in layout.domains]
+    usable = {name: _without_failed(domain, failed[name], options) for name, domain in decoded.items()}
+    domains = [usable.get(files.name) or _make_synthesised(files, usable) for files in layout.domains]
     if isinstance(batch_spec, Unpaired):  # each domain has an order and a geometry of its own
         domains = [replace(domain, shuffle_key=domain.spec.name) for domain in domains]
     _check_sizes(domains, options)
     return TrainingData(batch_spec, options, domains, layout.paired_held_out, notes, storage, device, share)
-
-
-def _check_label_domains(layout: Layout, options: DataOptions) -> None:
-    """Raises UsageError for a domain in --labels that there is not."""
-    names = [files.name for files in layout.domains]
-    for name in sorted(options.label_domains - set(names)):
-        raise UsageError(f"--labels {name!r} is not a domain of this model, which has {', '.join(names)}.")
 
 
 def _header_notes(plan: DecodePlan, options: DataOptions) -> Iterator[str]:
@@ -126,21 +130,21 @@ def _storage_notes(storage: str, num_bytes: int, device: torch.device) -> Iterat
         yield f"The images ({format_bytes(num_bytes)}) stay in main memory: the device has too little free."
 
 
-def _choose_value_range(spec: DomainSpec, values: Range, options: DataOptions) -> tuple[Range, list[str]]:
-    """The values of a domain that become -1 and 1, and notes on that. values: the smallest and the largest found."""
-    low, high = values
+def _choose_value_range(spec: DomainSpec, found: Range, options: DataOptions) -> tuple[Range, list[str]]:
+    """The values of a domain that become -1 and 1, and notes on that. found: its smallest and its largest value."""
+    low, high = found
     given = options.given_value_range
     if spec.bit_depth == 8:
         note = f"--value-range is ignored for domain {spec.name!r}, whose images have 8 bits."
         return (0.0, 255.0), [] if given is None else [note]
     if given is not None:
-        found = f"Values of domain {spec.name!r} from {low:g} to {high:g}"
-        note = f"{found} are clipped to --value-range {options.value_range}."
+        extremes = f"from {low:g} to {high:g}"
+        note = f"Values of domain {spec.name!r} {extremes} are clipped to --value-range {options.value_range}."
         return given, [note] if low < given[0] or high > given[1] else []
     if spec.bit_depth == 32:
         if low == high:
             raise DataError(f"All values of domain {spec.name!r} are {low:g}; there is nothing to learn from.")
-        return values, []
+        return found, []
     narrower = suggested_range(high)
     note = (
         f"The 16-bit values of domain {spec.name!r} reach from {low:g} to {high:g} of 65535; "
@@ -149,8 +153,8 @@ def _choose_value_range(spec: DomainSpec, values: Range, options: DataOptions) -
     return (0.0, 65535.0), [note] if narrower else []
 
 
-def _without(domain: DomainImages, failed: set[int], options: DataOptions) -> DomainImages:
-    """The domain without some of its files. Raises DataError if too few are left for a batch."""
+def _without_failed(domain: DomainImages, failed: set[int], options: DataOptions) -> DomainImages:
+    """The domain without the files that could not be read. Raises DataError if too few are left for a batch."""
     found = domain.files.train
     kept = [row for row in range(len(found)) if row not in failed]
     if len(kept) < options.batch:
@@ -163,9 +167,9 @@ def _without(domain: DomainImages, failed: set[int], options: DataOptions) -> Do
     return replace(domain, files=files, store=domain.store.select(kept))
 
 
-def _synthesised(files: DomainFiles, domains: dict[str, DomainImages]) -> DomainImages:
-    """The domain that is made from the images of another one as they are drawn."""
-    synthesis = parse(files.synthesis)
+def _make_synthesised(files: DomainFiles, domains: dict[str, DomainImages]) -> DomainImages:
+    """The domain whose batches are made from those of another one; it has the store of that one."""
+    synthesis = parse_synthesis(files.synthesis)
     assert synthesis is not None  # the layout has parsed it
     base = domains[synthesis.source]
     changes = {

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from translate.data.images import as_float, as_uint8
+from translate.data.images import as_float, as_pixels
 from translate.distributed.group import Group
 from translate.errors import DataError, PluginError
 from translate.evaluating.distances import frechet_distance, halves, kernel_distance
@@ -136,7 +136,7 @@ def in_8_bits(images: Tensor) -> Tensor:
     """The images rounded to 8 bits a channel, as float32 in [-1, 1]. Raises DataError if they are not finite."""
     if not images.isfinite().all():
         raise DataError("The model's images hold values that are not finite (NaN).")
-    return as_float(as_uint8(images))
+    return as_float(as_pixels(images))
 
 
 def fingerprint(network: nn.Module) -> str | None:

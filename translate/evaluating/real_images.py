@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from translate.data.batches.preparing import InputReader
+from translate.data.batches.preparing import InputPreparer
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.layout.detection import DomainFiles, Layout, detect_layout
@@ -65,7 +65,7 @@ class RealImages:
     """
 
     def __init__(self, domain: DomainFiles, spec: Spec, size: int, group: Group, seed: int = 0) -> None:
-        """spec: the model's domains. size: side in pixels. seed: of random degradations (see `InputReader`)."""
+        """spec: the model's domains. size: side in pixels. seed: of random degradations (see `InputPreparer`)."""
         degraded = parse(domain.synthesis) if domain.synthesis and not domain.real_held_out else None
         own_spec = spec[domain.name].model_copy(update={"synthesis": domain.synthesis or spec[domain.name].synthesis})
         self.domain = domain
@@ -73,7 +73,7 @@ class RealImages:
         self.size = size
         self.group = group
         self.unread: list[str] = []
-        self._inputs = InputReader(own_spec, spec[degraded.source] if degraded else None, seed)
+        self._preparer = InputPreparer(own_spec, spec[degraded.source] if degraded else None, seed)
 
     def batches(self, batch: int) -> Iterator[tuple[list[Entry], Tensor]]:
         """The batches of this rank: the files, and their images (N, C, size, size) float32 in [-1, 1].
@@ -96,7 +96,7 @@ class RealImages:
     def _read(self, entry: Entry) -> Tensor | str:
         """The image, (C, size, size) float32 in [-1, 1], or why it cannot be read."""
         try:
-            return self._inputs(read_image(entry, self.domain.part), entry, (self.size, self.size))
+            return self._preparer(read_image(entry, self.domain.part), entry, (self.size, self.size))
         except DataError as error:
             return str(error).removesuffix(".")
 

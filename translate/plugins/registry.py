@@ -209,12 +209,12 @@ def observe(hook: str, **arguments: Any) -> None:
             _warn(f"{provider}, {hook}", error)
 
 
-def _register_by_name(registry: Registry[T], provider: str) -> Callable[[str, T], None]:
+def _register_under_name(registry: Registry[T], provider: str) -> Callable[[str, T], None]:
     """The callback `register(name, entry)`."""
     return lambda name, entry: registry.add(name, entry, provider)
 
 
-def _register_named(registry: Registry[Any], provider: str) -> Callable[[Any], None]:
+def _register_entry(registry: Registry[Any], provider: str) -> Callable[[Any], None]:
     """The callback `register(entry)`, for entries with an attribute `name`."""
     return lambda entry: registry.add(entry.name, entry, provider)
 
@@ -240,31 +240,31 @@ def networks(role: Role) -> Registry[Network]:
 @cache
 def losses() -> Registry[AdversarialLoss]:
     """Registered adversarial losses."""
-    return _collect("adversarial loss", "register_losses", _register_named)
+    return _collect("adversarial loss", "register_losses", _register_entry)
 
 
 @cache
 def datasets() -> Registry[Dataset]:
     """Registered data sets."""
-    return _collect("data set", "register_datasets", _register_named)
+    return _collect("data set", "register_datasets", _register_entry)
 
 
 @cache
 def augmentations() -> Registry[Callable[..., Any]]:
     """Registered augmentations: functions that return a transform."""
-    return _collect("augmentation", "register_augmentations", _register_by_name)
+    return _collect("augmentation", "register_augmentations", _register_under_name)
 
 
 @cache
 def readers() -> Registry[Reader]:
     """Registered readers of image files."""
-    return _collect("reader", "register_readers", _register_named)
+    return _collect("reader", "register_readers", _register_entry)
 
 
 @cache
 def commands() -> Registry[Callable[..., Any]]:
     """Registered commands: their functions."""
-    return _collect("command", "register_commands", _register_by_name)
+    return _collect("command", "register_commands", _register_under_name)
 
 
 def model_names() -> dict[str, str]:

@@ -83,7 +83,7 @@ def _disc(side: int, generator: torch.Generator) -> Tensor:
     inside = (axis[None] - x).square() + (axis[:, None] - y).square() < (0.1 + radius / 3) ** 2
     colours = torch.rand(2, 3, 1, 1, generator=generator)
     image = torch.where(inside, colours[0], colours[1] * axis)
-    return pictures.as_uint8(image * 2 - 1)
+    return pictures.as_pixels(image * 2 - 1)
 
 
 # ------------------------------------------------------------------ what a trainer computed

@@ -159,7 +159,7 @@ def compiles_in_one_piece(case: Case) -> None:
 
     disable_pools(trainer.stepper)
     written = dict(gradients())
-    trainer.stepper.wrap_losses(traced)
+    trainer.stepper.wrap_functions(traced)
     try:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # tracing reads .grad of every tensor
             compiled = dict(gradients())
@@ -199,7 +199,7 @@ def translates_any_size_reproducibly(case: Case) -> None:
     if not isinstance(case.kind.data, Unpaired | Paired):
         return
     path = case.folder / "model.safetensors"
-    write_model_file(path, trainer.model, trainer.exported(), {"steps": 0, "images": 0, "precision": "fp32"})
+    write_model_file(path, trainer.model, trainer.exported_tensors(), {"steps": 0, "images": 0, "precision": "fp32"})
     again = Translator(load_model(path, CPU), CPU, "fp32")
     for source, to in translator.routes:
         channels = trainer.data.spec[source].channels
@@ -228,7 +228,7 @@ def makes_an_image_of_a_seed(case: Case) -> None:
     if not generates_from_noise(trainer.model):
         return
     path = case.folder / "sampler.safetensors"
-    write_model_file(path, trainer.model, trainer.exported(), {"steps": 0, "images": 0, "precision": "fp32"})
+    write_model_file(path, trainer.model, trainer.exported_tensors(), {"steps": 0, "images": 0, "precision": "fp32"})
     again = Sampler.load(path, "cpu", "fp32")
     with trainer.ema.applied(trainer.model):
         sampler = Sampler(trainer.model, CPU, "fp32")

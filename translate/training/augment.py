@@ -172,20 +172,20 @@ def warp(inputs: Tensor, linear: Tensor, offset: Tensor) -> Tensor:
     return above.lerp(below, bottom_share)
 
 
-def recolour(inputs: Tensor, channels: slice, luma: Tensor, chroma: Tensor, turn: Tensor, offset: Tensor) -> Tensor:
-    """Recolour the images in these channels: luma · grey + chroma · colour + turn · K colour + offset.
+def recolour(inputs: Tensor, channels: slice, luma: Tensor, chroma: Tensor, rotation: Tensor, offset: Tensor) -> Tensor:
+    """Recolour the images in these channels: luma · grey + chroma · colour + rotation · K colour + offset.
 
     All parameters are (N,). Grey is the mean of a pixel's three channels, colour the rest. K rotates colour about the
-    grey axis by 90°, so that chroma and turn are saturation times cosine and sine of a hue angle. A single channel is
-    grey only.
+    grey axis by 90°, so that chroma and rotation are saturation times cosine and sine of a hue angle. A single channel
+    is grey only.
     """
     images = inputs[:, channels]
     group = 3 if images.shape[1] % 3 == 0 else 1
     one = torch.eye(group, dtype=inputs.dtype, device=inputs.device)
     grey = torch.full_like(one, 1 / group)
     quarter = (one.roll(1, 0) - one.roll(-1, 0)) / math.sqrt(3)  # K; 0 for a lone channel
-    luma, chroma, turn = (parameter[:, None, None] for parameter in (luma, chroma, turn))
-    matrix = luma * grey + chroma * (one - grey) + turn * quarter  # (N, group, group)
+    luma, chroma, rotation = (parameter[:, None, None] for parameter in (luma, chroma, rotation))
+    matrix = luma * grey + chroma * (one - grey) + rotation * quarter  # (N, group, group)
     pixels = images.reshape(len(images), -1, group, images.shape[2] * images.shape[3])
     coloured = matrix[:, None] @ pixels + offset[:, None, None, None]
     return torch.slice_scatter(inputs, coloured.view(images.shape), 1, *channels.indices(inputs.shape[1]))

@@ -1,4 +1,8 @@
-"""Checkpoints: folders by step, complete or absent: written under a temporary name, flushed and renamed.
+"""Checkpoints: folders by step, complete or absent. The fourth link of a batch's journey.
+
+Before this, `Trainer` (trainer.py) hands over the state of the run; it continues from it, too. Next is the model file
+(../applying/model_file.py), which a run writes at the same steps. A folder is written under a temporary name, flushed
+and renamed.
 
     checkpoints/000012000/model.safetensors       the live weights and buffers of every network
                           training.safetensors    averages, optimizers, pools, random generators
@@ -20,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from translate.applying.model_file import contiguous_on_cpu
 from translate.atomic_files import TEMPORARY, explain_os_error, flush_folder, size_and_sha256, write_file
 from translate.errors import CheckpointError, NonFiniteError
 
@@ -49,8 +54,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     try:
         aside.mkdir(parents=True)
         files = {
-            MODEL: write_file(aside / MODEL, save(_plain(checkpoint.model))),
-            TRAINING: write_file(aside / TRAINING, save(_plain(checkpoint.training))),
+            MODEL: write_file(aside / MODEL, save(contiguous_on_cpu(checkpoint.model))),
+            TRAINING: write_file(aside / TRAINING, save(contiguous_on_cpu(checkpoint.training))),
         }
         state = {"format": FORMAT, "step": checkpoint.step, "files": files}
         write_file(aside / STATE, json.dumps(state, indent=2).encode())
@@ -110,11 +115,6 @@ def prune(last: Path, keep: int) -> None:
 
 def _complete(folder: Path) -> Iterable[Path]:
     return (path for path in folder.glob("[0-9]*") if path.is_dir())
-
-
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU and contiguous, as safetensors needs them: the file does not depend on the memory format."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def refuse_non_finite(checkpoint: Checkpoint) -> None:

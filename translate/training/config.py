@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from translate.applying.options import PrecisionChoice
 from translate.data.options import DataOptions, read_toml
 from translate.errors import UsageError
 from translate.validation import Location, explain_problems
@@ -43,7 +44,7 @@ class FitConfig(DataOptions):
     devices: int = Field(
         1, ge=1, description="Devices of this machine that share every batch, in a process each; torchrun starts more."
     )
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+    precision: PrecisionChoice = Field(
         "auto", description="Mixed precision in 16 bits, or fp32; auto takes what the device is best at."
     )
     compile: Literal["auto", "on", "off"] = Field(
@@ -84,12 +85,12 @@ def fit_config(values: Mapping[str, Any]) -> FitConfig:
         raise UsageError(_explain(error, FitConfig.model_fields)) from error
 
 
-def model_options(kind: type[Model[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+def model_options(model_class: type[Model[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
     """All of a model's own options as plain values, defaults included. Raises UsageError that names each bad option."""
     try:
-        options: dict[str, Any] = kind.Config.model_validate(values).model_dump(mode="json")
+        options: dict[str, Any] = model_class.Config.model_validate(values).model_dump(mode="json")
     except ValidationError as error:
-        raise UsageError(_explain(error, kind.Config.model_fields)) from error
+        raise UsageError(_explain(error, model_class.Config.model_fields)) from error
     return options
 
 
@@ -109,7 +110,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     return {**content.get("fit", {}), "options": content.get("options", {})}
 
 
-def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any] | None) -> FitConfig:
+def complete(model_class: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any] | None) -> FitConfig:
     """The options of a run: what is given, else its `run.toml` (`stored`), else the model's preset, else defaults.
 
     Paths become absolute.
@@ -119,14 +120,16 @@ def complete(kind: type[Model[Any]], given: FitConfig, stored: Mapping[str, Any]
         name: str(Path(text).resolve()) for name in PATHS if (text := getattr(given, name)) and Path(text).exists()
     }
     given = given.model_copy(update=paths)
-    options = model_options(kind, given.options)
+    options = model_options(model_class, given.options)
     if stored is None:
-        return fit_config({**kind.preset, **given.model_dump(exclude_unset=True), "options": options})
-    if kind.name != stored["fit"]["model"]:
-        raise UsageError(f"The run {given.run} trains {stored['fit']['model']}, not {kind.name}; choose another --run.")
+        return fit_config({**model_class.preset, **given.model_dump(exclude_unset=True), "options": options})
+    if model_class.name != stored["fit"]["model"]:
+        raise UsageError(
+            f"The run {given.run} trains {stored['fit']['model']}, not {model_class.name}; choose another --run."
+        )
 
-    written = kind.Config.upgrade(dict(stored["options"]), stored["environment"]["plugin_version"])
-    before = fit_config({**stored["fit"], "options": model_options(kind, written)})
+    written = model_class.Config.upgrade(dict(stored["options"]), stored["environment"]["plugin_version"])
+    before = fit_config({**stored["fit"], "options": model_options(model_class, written)})
     fixed = {name: getattr(given, name) for name in given.model_fields_set - MAY_CHANGE - {"options"}}
     changes = [
         (name, getattr(before, name), now) for name, now in fixed.items() if now not in ("auto", getattr(before, name))

@@ -34,10 +34,10 @@ class EMA:
         ]
 
     @torch.no_grad()
-    def update(self, batch: int, images_seen: int) -> None:
-        """batch: images in this step; images_seen: in the whole run, this step's included."""
+    def update(self, num_images: int, images_seen: int) -> None:
+        """num_images: of this step. images_seen: of the whole run, this step's included."""
         half_life = min(self.half_life, RAMP * images_seen)
-        weight = 1 - 0.5 ** (batch / half_life)
+        weight = 1 - 0.5 ** (num_images / half_life)
         if self._pairs:
             averages, lives = zip(*self._pairs, strict=True)
             torch._foreach_lerp_(list(averages), list(lives), weight)

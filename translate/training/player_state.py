@@ -24,12 +24,12 @@ SCALER_STATE = ("scale", "_growth_tracker")
 class Objective:
     """A loss, and the parameters that an optimizer step on it moves: one of a player's moves or penalties.
 
-    declared: the loss as the plugin wrote it. loss: what is called, which may be compiled.
+    declared_loss: as the plugin wrote it. loss: what is called, which may be compiled.
     Raises PluginError if the loss takes more than (batch, outputs).
     """
 
     def __init__(self, loss: Loss, parameters: list[nn.Parameter], every: int = 1) -> None:
-        self.loss = self.declared = loss
+        self.loss = self.declared_loss = loss
         self.parameters = parameters
         self.every = every
         self.name = getattr(loss, "__name__", type(loss).__name__)
@@ -150,8 +150,8 @@ class PlayerState:
             self.augmentation.load(_with_prefix(tensors, f"augmentation.{self.name}."))
 
 
-def check_players(players: list[Player]) -> list[Player]:
-    """The players, if their declarations fit together; raises PluginError if they do not."""
+def check_players(players: list[Player]) -> None:
+    """Raise PluginError unless the declarations of the players fit together."""
     names = [player.name for player in players]
     if not players or len(set(names)) < len(names):
         raise PluginError(f"A model needs players with different names; these are: {', '.join(names) or 'none'}.")
@@ -167,7 +167,6 @@ def check_players(players: list[Player]) -> list[Player]:
             raise PluginError(
                 f"A move or a scale of the player {player.name!r} names a network that is not the player's."
             )
-    return players
 
 
 def to_float(tensor: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from translate.training.run_folder import RunFolder
 from translate.training.terminal import Terminal
 from translate.training.trainer import Observer, Trainer
 
-SAMPLES = 6
+NUM_HELD_OUT = 6
 """Held-out images on a sample grid."""
 DEFAULT_EPOCHS = 200
 CHECKPOINT_SHARE = 0.03
@@ -57,32 +57,32 @@ def fit(config: FitConfig, *, resume: bool = False) -> Path:
     Raises TranslateError for anything that a user can mend. On SIGTERM or Ctrl-C a checkpoint is written, then
     SystemExit is raised. Of the ranks that torchrun starts, only the first reads and writes the folder, and prints.
     """
-    kind = find_model(config.model)
+    model_class = find_model(config.model)
     with process_group() as group:
         folder, stored = group.on_first_rank(lambda: find_folder(config, resume))
         with group.raise_on_all_ranks():
             if config.devices > 1 and group.world_size == 1:
                 raise UsageError("fit() trains in this process; use `translate fit --devices`, or torchrun.")
-            config = complete(kind, config, stored)
+            config = complete(model_class, config, stored)
             device = device_of_rank(resolve_device(config.device))
             check_batch(config.batch, group.world_size)
             if config.deterministic:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True)
-            data = open_training_data(kind.data, config, device, (group.rank, group.world_size))
+            data = open_training_data(model_class.data, config, device, (group.rank, group.world_size))
         with data:
-            return _fit(kind, config, folder, stored, data, group)
+            return _fit(model_class, config, folder, stored, data, group)
 
 
 def _fit(
-    kind: type[Model[Any]],
+    model_class: type[Model[Any]],
     config: FitConfig,
     folder: Path,
     stored: dict[str, Any] | None,
     data: TrainingData,
     group: Group,
 ) -> Path:
-    """`fit`, with data and options at hand. stored: run.toml of the run that is continued."""
+    """`fit`, once the options are complete and the data is open. stored: run.toml of the run that is continued."""
     terminal, device = Terminal(quiet=group.rank > 0), data.device
     for note in data.notes:
         terminal.say(note)
@@ -91,9 +91,9 @@ def _fit(
 
     def make_trainer(steps: int) -> Trainer:
         with group.raise_on_all_ranks():
-            return Trainer(kind, data, config, steps=steps, device=device, precision=precision, group=group)
+            return Trainer(model_class, data, config, steps=steps, device=device, precision=precision, group=group)
 
-    steps, requested_length = _steps(config, data, make_trainer), length_of(config)
+    steps, requested_length = _num_steps(config, data, make_trainer), length_of(config)
     with group.raise_on_all_ranks():
         if stored is not None:
             _check_continues(folder, stored, data, steps)
@@ -104,10 +104,10 @@ def _fit(
     images = " + ".join(f"{domain['images']:,}" for domain in data.fingerprint.values())
     devices = f"{group.world_size} × {device.type}" if group.world_size > 1 else device
     where = f"{data.shape[1]}×{data.shape[0]}, {devices}, {precision}"
-    terminal.say(f"{kind.name}: {images} images, {plural(steps, 'step')} of {config.batch} at {where}.")
+    terminal.say(f"{model_class.name}: {images} images, {plural(steps, 'step')} of {config.batch} at {where}.")
     with group.raise_on_all_ranks():
         data.batch(0)  # an image that cannot be augmented is an error before there is a folder
-        run = RunFolder(folder, terminal, config, steps, data.held_out(SAMPLES))
+        run = RunFolder(folder, terminal, config, steps, data.held_out(NUM_HELD_OUT))
     checkpoint = group.on_first_rank(lambda: run.open(config, requested_length, data, group.world_size))
     with group.raise_on_all_ranks():
         if checkpoint is not None:
@@ -142,7 +142,7 @@ def _train_first_rank(trainer: Trainer, run: RunFolder) -> Path:
         say(f"Stopped at step {trainer.step} of {trainer.steps}; go on with --run {folder} --resume.")
         raise SystemExit(128 + signal)
     use = f"sample {folder} OUTPUT" if generates_from_noise(trainer.model) else f"apply {folder} INPUT OUTPUT"
-    wait = trainer.waited / max(run.session_seconds, 1e-9)
+    wait = trainer.data_wait_seconds / max(run.session_seconds, 1e-9)
     steps = plural(trainer.steps, "step")
     say(
         f"{run.path} is trained: {steps} in {time_taken} (h:mm:ss), data wait {wait:.1%}.\n"
@@ -207,21 +207,21 @@ def _check_continues(folder: Path, stored: Mapping[str, Any], data: TrainingData
         raise UsageError(f"{folder} has {stored['fit']['steps']} steps; it may be lengthened, not cut to {steps}.")
 
 
-def _steps(config: FitConfig, data: TrainingData, make_trainer: Callable[[int], Trainer]) -> int:
+def _num_steps(config: FitConfig, data: TrainingData, make_trainer: Callable[[int], Trainer]) -> int:
     """The length of the run in steps; an epoch covers the larger domain."""
     if config.steps is not None:
         return config.steps
     if config.minutes is not None:
         with explain_out_of_memory(trial := make_trainer(sys.maxsize)):
-            steps = _steps_in(config.minutes, trial)
+            steps = _num_steps_in(config.minutes, trial)
         if trial.stepper.compile and not should_compile(config.compile, data.device, steps):
             with explain_out_of_memory(trial := make_trainer(steps)):  # timed again, uncompiled as the run will be
-                steps = _steps_in(config.minutes, trial)
+                steps = _num_steps_in(config.minutes, trial)
         return steps
     return max(1, math.ceil((config.epochs or DEFAULT_EPOCHS) * data.epoch / config.batch))
 
 
-def _steps_in(minutes: float, trainer: Trainer) -> int:
+def _num_steps_in(minutes: float, trainer: Trainer) -> int:
     """How many steps fit into so many minutes, by running some on a trainer that is thrown away afterwards.
 
     At least three steps warm up, and until each player has moved; then steps are timed for a twentieth of the time, at
@@ -248,7 +248,7 @@ def _load_initial_weights(trainer: Trainer, path: str) -> None:
     if manifest.model != config.model:
         raise CheckpointError(f"--init {path} is a model of {manifest.model}, not of {config.model}.")
     weights, live = load_model(path, trainer.device).state_dict(), trainer.model.state_dict()
-    for name in trainer.exported():
+    for name in trainer.exported_tensors():
         if name not in weights or weights[name].shape != live[name].shape:
             others = [f"{n} = {v!r}" for n, v in manifest.config.items() if v != config.options.get(n)]
             raise CheckpointError(

@@ -29,9 +29,9 @@ from translate.applying.sampler import Sampler, sample_grid
 from translate.applying.translator import Translator
 from translate.atomic_files import explain_os_error, write_atomically
 from translate.contact_sheet import grid
-from translate.data import images as pictures
 from translate.data.batches.training_data import TrainingData
 from translate.data.files import writers
+from translate.data.images import as_pixels
 from translate.device import cpu_name, resolve_device
 from translate.plugins import registry
 from translate.training import checkpoint as checkpoints
@@ -41,7 +41,7 @@ from translate.training.terminal import Terminal
 from translate.training.trainer import Observer, Trainer, world_size_of
 from translate.version import __version__
 
-SHEET = 64
+NUM_GENERATED = 64
 """Images on a sample grid of a model without an input."""
 
 
@@ -64,7 +64,7 @@ class RunFolder(Observer):
     def open(
         self, config: FitConfig, requested_length: Mapping[str, Any], data: TrainingData, world_size: int
     ) -> Checkpoint | None:
-        """Write run.toml; the newest whole checkpoint, if there is one."""
+        """Create the folder and write run.toml. Returns the newest undamaged checkpoint, None if there is none."""
         fitted = config.model_dump(mode="json", exclude_none=True, exclude={"options", "run", "devices"})
         options = {name: value for name, value in config.options.items() if value is not None}
         self.settings = {
@@ -80,17 +80,17 @@ class RunFolder(Observer):
         except OSError as error:
             raise explain_os_error(error, self.path) from error
         write_atomically(self.path / "run.toml", tomli_w.dumps(self.settings).encode())
-        found, complaints = checkpoints.newest(self.path / "checkpoints")
+        checkpoint, complaints = checkpoints.newest(self.path / "checkpoints")
         for complaint in complaints:
             self.terminal.say(complaint)
-        return found
+        return checkpoint
 
-    def resume(self, trainer: Trainer, found: Checkpoint | None) -> None:
+    def resume(self, trainer: Trainer, checkpoint: Checkpoint | None) -> None:
         """Remove the metrics of steps after the trainer's, and print where the run continues if it does."""
         metrics = self.path / "metrics.jsonl"
-        if found is not None:
-            self.terminal.say(f"Resuming {self.path} at step {found.step} of {trainer.steps}.")
-            if (before := world_size_of(found)) != (now := trainer.group.world_size):
+        if checkpoint is not None:
+            self.terminal.say(f"Resuming {self.path} at step {checkpoint.step} of {trainer.steps}.")
+            if (before := world_size_of(checkpoint)) != (now := trainer.group.world_size):
                 self.terminal.say(
                     f"The checkpoint was written on {before} devices, and there are {now} now: image pools start "
                     "empty, and the random numbers are not those of an uninterrupted run."
@@ -106,7 +106,7 @@ class RunFolder(Observer):
         with trainer.group.raise_on_all_ranks():
             if trainer.step == 0:
                 self._write_samples(trainer)
-        self._tick_start = TickStart(trainer.step, trainer.waited)
+        self._tick_start = TickStart(trainer.step, trainer.data_wait_seconds)
 
     @property
     def session_seconds(self) -> float:
@@ -128,16 +128,16 @@ class RunFolder(Observer):
 
     def tick(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Write a line of metrics and show it."""
-        start, now = self._tick_start, TickStart(trainer.step, trainer.waited)
+        start, now = self._tick_start, TickStart(trainer.step, trainer.data_wait_seconds)
         seconds = now.clock - start.clock
         self.seconds += seconds
         metrics = {
             "step": trainer.step,
-            "images": trainer.images,
+            "images": trainer.images_seen,
             "progress": trainer.step / trainer.steps,
             "seconds": round(self.seconds, 3),
             "images_per_second": (trainer.step - start.step) * trainer.config.batch / max(seconds, 1e-9),
-            "data_wait": (now.waited - start.waited) / max(seconds, 1e-9),
+            "data_wait": (now.data_wait_seconds - start.data_wait_seconds) / max(seconds, 1e-9),
             "losses": means,
         }
         with (self.path / "metrics.jsonl").open("a") as file:
@@ -152,8 +152,8 @@ class RunFolder(Observer):
         checkpoint = trainer.checkpoint()
         checkpoints.refuse_non_finite(checkpoint)  # before the export, too
         self.latest_samples = self._write_samples(trainer)
-        about = {"steps": trainer.step, "images": trainer.images, "precision": trainer.precision}
-        write_model_file(self.path / EXPORT, trainer.model, trainer.exported(), about)
+        about = {"steps": trainer.step, "images": trainer.images_seen, "precision": trainer.precision}
+        write_model_file(self.path / EXPORT, trainer.model, trainer.exported_tensors(), about)
         written = checkpoints.write(self.path / "checkpoints", checkpoint)
         checkpoints.prune(written, self.keep)
         registry.observe("run_saved", run=self.path, checkpoint=written, samples=self.latest_samples)
@@ -169,7 +169,7 @@ class RunFolder(Observer):
             if generates_from_noise(trainer.model):
                 sampler = Sampler(trainer.model, trainer.device, trainer.precision, batch=trainer.config.batch)
                 classes = max(1, len(sampler.domain.classes))
-                writers.save(sample_grid(sampler, max(1, SHEET // classes) * classes), path)
+                writers.save(sample_grid(sampler, max(1, NUM_GENERATED // classes) * classes), path)
             else:
                 self._write_translations(trainer, path)
         return path
@@ -187,7 +187,7 @@ class RunFolder(Observer):
                 columns.append(getattr(held_out, to))
                 titles.append("truth")
         if columns:
-            rows = list(zip(*(pictures.as_uint8(column.cpu()) for column in columns), strict=True))
+            rows = list(zip(*(as_pixels(column.cpu()) for column in columns), strict=True))
             writers.save(grid(rows, titles), path)
 
 
@@ -196,7 +196,7 @@ class TickStart:
     """Where the steps of a tick begin: step, seconds waited for data so far, clock in seconds."""
 
     step: int = 0
-    waited: float = 0.0
+    data_wait_seconds: float = 0.0
     clock: float = field(default_factory=time.perf_counter)
 
 

@@ -1,5 +1,8 @@
 """One training step: every player, in order, makes its moves on one batch.
 
+`Trainer` (trainer.py) calls it for each batch. `PlainLoop` (../benchmarking/plain.py) makes the same step in ordinary
+PyTorch, and is the easier one to read first. What is kept for each player between steps is in player_state.py.
+
 For each move the engine freezes every parameter except the mover's, calls the model's forward and loss under mixed
 precision, runs backward, and lets the fused optimizer step, unless something was not finite. Nothing here waits for the
 device.
@@ -69,7 +72,9 @@ class Stepper:
         self.device = device
         self.precision = precision
         self.micro_batches = micro_batches
-        self.players = [PlayerState(player, device, precision) for player in check_players(list(model.players()))]
+        players = list(model.players())
+        check_players(players)
+        self.players = [PlayerState(player, device, precision) for player in players]
         self.records = Records(device, self.group)
         model.requires_grad_(False)
         if augment is not None:
@@ -82,33 +87,33 @@ class Stepper:
         self.compile_error = ""  # why nothing is compiled any more
         if compile:
             torch.compiler.reset()  # torch gives up on functions that it compiled too often for others
-            self.wrap_losses(compile_function)
+            self.wrap_functions(compile_function)
 
-    def wrap_losses(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    def wrap_functions(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replace each move's loss by `wrap(loss)`; likewise forward, unless a penalty differentiates it twice."""
         twice = any(penalty.wants_outputs for state in self.players if state.gets_graph for penalty in state.penalties)
         self.forward = self.model.forward if twice else wrap(self.model.forward)
         for state in self.players:
             for move in state.moves:
-                move.loss = wrap(move.declared)
+                move.loss = wrap(move.declared_loss)
 
     def run(self, batch: Any, step: int, progress: float) -> None:
         """Run step number `step` (from 0) on a batch as the model declares it; progress in [0, 1]."""
         self.model.train()
         self.model.progress.fill_(progress)
-        parts = [MicroBatch(part) for part in _split(batch, self.micro_batches)]
-        moving = [(state, number) for state in self.players if (number := state.own_step(step)) is not None]
+        parts = [MicroBatch(part) for part in _split_batch(batch, self.micro_batches)]
+        moving = [(state, own_step) for state in self.players if (own_step := state.own_step(step)) is not None]
         upcoming = [(state, move) for state, _ in moving for move in state.moves]
-        for state, number in moving:
+        for state, own_step in moving:
             for group, rate in zip(state.optimizer.param_groups, state.base_rates, strict=True):
                 group["lr"] = rate * state.player.schedule(progress)
             for move in state.moves:
                 upcoming.pop(0)
                 self._update(state, move, self._compute_move(state, move, parts, upcoming), step)
             for penalty in state.lazy_penalties:
-                if number % penalty.every == 0:
+                if own_step % penalty.every == 0:
                     self._update(state, penalty, self.compute_gradient(state, penalty, parts), step)
-            self._update_p(state, len(batch[0]) * self.group.world_size)
+            self._update_augmentation(state, len(batch[0]) * self.group.world_size)
 
     def _compute_move(
         self,
@@ -117,7 +122,10 @@ class Stepper:
         parts: list[MicroBatch],
         upcoming: list[tuple[PlayerState, Objective]],
     ) -> dict[str, Tensor]:
-        """`compute_gradient` of a move; if its compilation fails, once more with everything uncompiled."""
+        """`compute_gradient` of a move; if its compilation fails, once more with everything uncompiled.
+
+        upcoming: the moves that follow in this step, with their players.
+        """
         try:
             if move.wants_outputs and not state.gets_graph:
                 self._forward_ahead(parts, upcoming)
@@ -132,7 +140,7 @@ class Stepper:
                 raise TranslateError(
                     f"Rank {self.group.rank} cannot compile ({first_line(error)}); go on with --compile off."
                 ) from error
-            self.wrap_losses(lambda function: function)
+            self.wrap_functions(lambda function: function)
             self.compile_error = first_line(error)
             state.real_signs.clear()
             for part in parts:
@@ -141,7 +149,7 @@ class Stepper:
                 parameter.grad = None
             return self._compute_move(state, move, parts, upcoming)
 
-    def _update_p(self, state: PlayerState, images: int) -> None:
+    def _update_augmentation(self, state: PlayerState, images: int) -> None:
         """After a discriminator's moves: let ADA's p follow the mean sign of its scores of real images."""
         signs, state.real_signs = state.real_signs, []
         if state.augmentation is None or state.augmentation.policy != "ada":
@@ -168,6 +176,7 @@ class Stepper:
                 with autocast(self.device, "fp32" if lazy else self.precision):
                     outputs = self._outputs(part, state) if objective.wants_outputs else None
                     found = self._evaluate(state, objective, part, outputs)
+                # Penalties are computed in float32, so outside of that region.
                 for penalty in state.summed_penalties if objective is state.moves[0] else []:
                     if penalty.wants_outputs and outputs is None:
                         outputs = self._outputs(part, state)
@@ -177,7 +186,10 @@ class Stepper:
                             f"{objective.name} and {penalty.name} both have a term {min(taken)!r}; rename one."
                         )
                     found |= more
-                self._backward(state, found, objective.every / len(parts), terms)
+                self._backward(state, found, objective.every / len(parts))
+                for name, term in found.items():
+                    share = term.detach() / self.micro_batches
+                    terms[name] = terms[name] + share if name in terms else share
         return terms
 
     # ------------------------------------------------------------------ outputs, shared by the moves of a step
@@ -193,20 +205,20 @@ class Stepper:
 
         Not done with micro-batches: the graph of every part would stay in memory until then.
         """
-        mover = next((move for state, move in upcoming if state.gets_graph and move.wants_outputs), None)
+        generator_move = next((move for state, move in upcoming if state.gets_graph and move.wants_outputs), None)
         part = parts[0]
-        if mover is None or len(parts) > 1 or self.model.fresh_outputs or part.detached is not None:
+        if generator_move is None or len(parts) > 1 or self.model.fresh_outputs or part.detached is not None:
             return
-        with unfrozen(mover.parameters), autocast(self.device, self.precision):
+        with unfrozen(generator_move.parameters), autocast(self.device, self.precision):
             part.live = self._forward(part)
-        part.detached = _detach(part.live)
+        part.detached = _detach_outputs(part.live)
 
     def _outputs(self, part: MicroBatch, state: PlayerState) -> Outputs:
         """A player's outputs: for generators with the graph, which serves one move; for discriminators detached."""
         if state.gets_graph:
             live = part.live if part.live is not None else self._forward(part)
             part.live = None
-            part.detached = _detach(live)
+            part.detached = _detach_outputs(live)
             return live
         if self.model.fresh_outputs or part.detached is None:
             with torch.no_grad():
@@ -241,19 +253,14 @@ class Stepper:
             state.real_signs.append(stats["real_sign"].clone())
         return dict(terms)
 
-    def _backward(
-        self, state: PlayerState, found: Mapping[str, Tensor], weight: float, terms: dict[str, Tensor]
-    ) -> None:
-        """Backward through the weighted and scaled sum of `found`; its detached terms are added to `terms`."""
-        total = torch.stack(list(found.values())).sum() * weight
+    def _backward(self, state: PlayerState, terms: Mapping[str, Tensor], weight: float) -> None:
+        """Backward through the weighted and scaled sum of the terms."""
+        total = torch.stack(list(terms.values())).sum() * weight
         if not total.requires_grad:
             raise PluginError(
-                f"{self.model.name}: the terms {', '.join(found)} do not depend on the networks that they should move."
+                f"{self.model.name}: the terms {', '.join(terms)} do not depend on the networks that they should move."
             )
         state.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
-        for name, term in found.items():
-            part = term.detach() / self.micro_batches
-            terms[name] = terms[name] + part if name in terms else part
 
     def average_over_ranks(self, state: PlayerState, objective: Objective, terms: dict[str, Tensor]) -> None:
         """Make gradients, terms, float buffers and real signs their means over the ranks, in place: one all-reduce.
@@ -325,11 +332,11 @@ def unfrozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _detach(outputs: Outputs) -> Outputs:
+def _detach_outputs(outputs: Outputs) -> Outputs:
     return type(outputs)(*(tensor.detach() for tensor in outputs))
 
 
-def _split(batch: Any, parts: int) -> list[Any]:
+def _split_batch(batch: Any, parts: int) -> list[Any]:
     """A batch as `parts` batches of the same size, in order."""
     if parts == 1:
         return [batch]

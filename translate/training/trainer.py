@@ -1,4 +1,7 @@
-"""START HERE: a training run from its first step to its last.
+"""START HERE for training: a run from its first step to its last. The third link of a batch's journey.
+
+Before this, `TrainingData` (../data/batches/training_data.py) makes the batches. Next, checkpoint.py keeps the state of
+the run. Several processes train together through ../distributed/group.py.
 
 The files of training, in reading order (../benchmarking/plain.py is the same training in ordinary PyTorch):
 
@@ -17,8 +20,6 @@ run.py              `fit`: what starts or continues a run
 run_folder.py       what a run writes: options, metrics, samples, exports, checkpoints
 terminal.py         what a run prints
 memory.py           the message when memory runs out
-
-Batches come from ../data/loading.py. Several processes train together through ../distributed/group.py.
 """
 
 from __future__ import annotations
@@ -69,24 +70,24 @@ class Trainer:
 
     def __init__(
         self,
-        kind: type[Model[Any]],
+        model_class: type[Model[Any]],
         data: TrainingData,
         config: FitConfig,
         *,
         steps: int,
         device: torch.device,
         precision: Precision,
-        layout: torch.memory_format | None = None,
+        weights_format: torch.memory_format | None = None,
         group: Group | None = None,
     ) -> None:
-        """layout: memory format of the weights; None for the one that measured fastest.
+        """weights_format: their memory format; None for the one that measured fastest.
 
         group: the ranks that train together; `data` gives each its share of every batch.
         """
         torch.manual_seed(config.seed)
-        options = kind.Config.model_validate(config.options)
-        layout = layout or memory_format(device, precision)
-        self.model = kind(options, data.spec).to(device).to(memory_format=layout)
+        options = model_class.Config.model_validate(config.options)
+        weights_format = weights_format or memory_format(device, precision)
+        self.model = model_class(options, data.spec).to(device).to(memory_format=weights_format)
         self.group = group or Group()
         self.data = data
         self.config = config
@@ -94,7 +95,7 @@ class Trainer:
         self.precision = precision
         self.steps = steps
         self.step = 0
-        self.waited = 0.0  # seconds spent on getting batches
+        self.data_wait_seconds = 0.0
         self.ema = EMA(self.model)
         _check_fits(self.model, config, data.shape, self.group.world_size)
         augment = None if config.discriminator_augment == "none" else config.discriminator_augment
@@ -109,22 +110,22 @@ class Trainer:
         )
         self.batch_layers = SyncedBatchLayers(self.model, self.group)
         if self.group.world_size > 1:
-            self._seed()
+            self._seed_by_rank()
 
     @property
-    def images(self) -> int:
-        """Images seen: steps × batch."""
+    def images_seen(self) -> int:
+        """Steps × batch."""
         return self.step * self.config.batch
 
     def advance(self) -> None:
         """One step; does not wait for the device."""
         started = time.perf_counter()
         batch = self.data.batch(self.step)
-        self.waited += time.perf_counter() - started
+        self.data_wait_seconds += time.perf_counter() - started
         with self.batch_layers.active():
             self.stepper.run(batch, self.step, self.step / self.steps)
         self.step += 1
-        self.ema.update(self.config.batch, self.images)
+        self.ema.update(self.config.batch, self.images_seen)
 
     def train(self, observer: Observer, checkpoint_every: int) -> int | None:
         """Run the remaining steps; returns the number of the signal that ended it early, after saving.
@@ -163,14 +164,14 @@ class Trainer:
         """
         training = {f"average.{name}": tensor for name, tensor in self.ema.tensors().items()}
         training |= self.stepper.tensors()
-        own = {name: training.pop(name) for name in list(training) if name.startswith("pool.")}
-        own["random.cpu"] = torch.get_rng_state()
+        of_rank = {name: training.pop(name) for name in list(training) if name.startswith("pool.")}
+        of_rank["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
-            own["random.cuda"] = torch.cuda.get_rng_state(self.device)
+            of_rank["random.cuda"] = torch.cuda.get_rng_state(self.device)
         model = unique_tensors(self.model)
         self.group.require_equal(model | training)
-        for rank, theirs in enumerate(self.group.gather({name: tensor.cpu() for name, tensor in own.items()})):
-            training |= {f"{_rank_prefix(rank)}{name}": tensor for name, tensor in theirs.items()}
+        for rank, tensors in enumerate(self.group.gather({name: tensor.cpu() for name, tensor in of_rank.items()})):
+            training |= {f"{_rank_prefix(rank)}{name}": tensor for name, tensor in tensors.items()}
         return Checkpoint(self.step, model, training)
 
     @torch.no_grad()
@@ -187,28 +188,28 @@ class Trainer:
         training = with_current_names(checkpoint.training, self.model, prefix=r"average\.|optimizer\.[^.]+\.")
         self.ema.load({n.removeprefix("average."): t for n, t in training.items() if n.startswith("average.")})
         self.step = checkpoint.step
-        own = {}
+        of_rank = {}
         if world_size_of(checkpoint) == self.group.world_size:
             prefix = _rank_prefix(self.group.rank)
-            own = {
+            of_rank = {
                 n.removeprefix(prefix): t
                 for n, t in training.items()
                 if n.startswith((f"{prefix}pool.", f"{prefix}random."))
             }
-        self.stepper.load({n: t for n, t in training.items() if not n.startswith("pool.")} | own)
-        if not own:
-            self._seed()
+        self.stepper.load({n: t for n, t in training.items() if not n.startswith("pool.")} | of_rank)
+        if not of_rank:
+            self._seed_by_rank()
             return
-        torch.set_rng_state(own["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in own:
-            torch.cuda.set_rng_state(own["random.cuda"], self.device)
+        torch.set_rng_state(of_rank["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in of_rank:
+            torch.cuda.set_rng_state(of_rank["random.cuda"], self.device)
 
-    def _seed(self) -> None:
+    def _seed_by_rank(self) -> None:
         """Seed torch differently on each rank."""
         torch.manual_seed(int(random_bits(1, self.config.seed, "rank", self.group.rank, self.step)[0]))
 
-    def exported(self) -> dict[str, Tensor]:
-        """What inference needs: averages where there are any, live weights elsewhere, no discriminators."""
+    def exported_tensors(self) -> dict[str, Tensor]:
+        """The tensors of the model file: averages where there are any, live weights elsewhere, no discriminators."""
         left_out = {
             id(tensor)
             for network in discriminator_networks(self.model)
@@ -224,7 +225,7 @@ def world_size_of(checkpoint: Checkpoint) -> int:
 
 
 def _rank_prefix(rank: int) -> str:
-    """The prefix of the names of a rank's own tensors; the first rank has none, like a single process."""
+    """The prefix of the names of a rank's tensors in a checkpoint; the first rank has none, like a single process."""
     return f"rank{rank}." if rank else ""
 
 

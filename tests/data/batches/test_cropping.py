@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from translate.data.batches.cropping import crop_batch, crop_by_gather
-from translate.data.batches.sampling import CropParams, sample_crops
+from translate.data.batches.sampling import Crop, sample_crops
 from translate.data.batches.store import Extent, Store
 from translate.data.images import as_float
 
@@ -37,9 +37,9 @@ def test_windows_and_turns_cover_their_range_evenly():
 
 def test_without_words_it_is_the_centre_and_nothing_is_turned():
     store = store_of([(12, 12)])
-    assert set(sample_crops(0, "", 0, store, [0] * 9, (6, 6), {})) == {CropParams(0, 3, 3, 6, 6)}
+    assert set(sample_crops(0, "", 0, store, [0] * 9, (6, 6), {})) == {Crop(0, 3, 3, 6, 6)}
     flipped = sample_crops(0, "", 0, store, [0] * 50, (6, 6), {"flip": ()})
-    assert set(flipped) == {CropParams(0, 3, 3, 6, 6), CropParams(0, 3, 3, 6, 6, flip=True)}
+    assert set(flipped) == {Crop(0, 3, 3, 6, 6), Crop(0, 3, 3, 6, 6, flip=True)}
 
 
 def test_the_eight_turns_of_a_square_are_all_drawn_and_each_is_one_of_torchs():
@@ -62,7 +62,7 @@ def test_slices_and_gather_are_equal_for_images_of_any_size(dtype):
 
 def test_a_crop_is_the_window_mirrored():
     store = store_of(SHAPES)
-    crop = CropParams(3, 1, 20, 5, 8, flip=True)
+    crop = Crop(3, 1, 20, 5, 8, flip=True)
     expected = store.image(3)[:, 1:6, 20:28].flip(-1)
     assert torch.equal(crop_batch(store, [crop], (5, 8))[0], expected)
 
@@ -94,7 +94,7 @@ def test_zoomed_windows_lie_in_the_image_and_keep_the_aspect(shape, size, low, s
 def test_scaled_windows_keep_their_mean_and_the_values_of_16_bits():
     high = torch.full((1, 20, 20), 60_000, dtype=torch.int32).to(torch.uint16)
     store = Store(high.flatten(), [Extent(0, 20, 20)], 1)
-    scaled = crop_batch(store, [CropParams(0, 0, 0, 20, 20)], (8, 8))
+    scaled = crop_batch(store, [Crop(0, 0, 0, 20, 20)], (8, 8))
     assert (scaled.to(torch.int32) == 60_000).all()
 
 
@@ -102,5 +102,5 @@ def test_scaled_labels_keep_their_values():
     codes = torch.tensor([3, 77, 200], dtype=torch.uint8)[torch.randint(3, (1, 20, 20))]
     store = Store(codes.flatten(), [Extent(0, 20, 20)], 1)
     for size in ((8, 8), (32, 32)):
-        found = crop_batch(store, [CropParams(0, 2, 1, 15, 15)], size, nearest=True)
+        found = crop_batch(store, [Crop(0, 2, 1, 15, 15)], size, nearest=True)
         assert set(found.unique().tolist()) <= {3, 77, 200}

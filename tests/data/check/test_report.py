@@ -10,7 +10,7 @@ import torch
 from drawn_images import encoded
 from PIL import Image
 
-from translate.data.check.detection import detect
+from translate.data.check.detected_data import detect
 from translate.data.check.report import Report, contact_sheet, make_report
 from translate.data.check.scan import scan
 from translate.errors import DataError, UsageError

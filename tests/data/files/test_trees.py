@@ -32,7 +32,7 @@ files = st.builds("{}{}".format, stems, suffixes)
 contents = st.sampled_from([SQUARE, SQUARE, WIDE, b"", b"no image"])
 paths = st.builds(lambda folders, file: "/".join([*folders, file]), st.lists(stems, max_size=3), files)
 trees = st.dictionaries(paths, contents, max_size=12)
-needs = st.sampled_from([Unpaired(), Paired(), Images(), Labelled(), Labelled(optional=True)])
+batch_specs = st.sampled_from([Unpaired(), Paired(), Images(), Labelled(), Labelled(optional=True)])
 
 
 @contextmanager
@@ -89,17 +89,17 @@ def images(root):
                 yield str(path)
 
 
-def flags(needs, root, **more):
-    return DataOptions(**{"images" if len(needs.names) == 1 else "data": str(root)}, **more)
+def flags(batch_spec, root, **more):
+    return DataOptions(**{"images" if len(batch_spec.names) == 1 else "data": str(root)}, **more)
 
 
 @short
-@given(trees, st.lists(stems, max_size=2), st.lists(st.tuples(files, stems | st.just("..")), max_size=3), needs)
-def test_any_tree_is_a_layout_or_an_error_and_stays_as_it_is(tree, folders, links, needs):
+@given(trees, st.lists(stems, max_size=2), st.lists(st.tuples(files, stems | st.just("..")), max_size=3), batch_specs)
+def test_any_tree_is_a_layout_or_an_error_and_stays_as_it_is(tree, folders, links, batch_spec):
     with made(tree, folders, links) as root:
         before = snapshot(root)
         for more in ({}, {"holdout": "20%"}):
-            layout, error = attempt(lambda more=more: detect_layout(needs, flags(needs, root, **more)))
+            layout, error = attempt(lambda more=more: detect_layout(batch_spec, flags(batch_spec, root, **more)))
             assert layout or error
             for domain in layout.domains if layout else ():
                 assert domain.train
@@ -108,10 +108,10 @@ def test_any_tree_is_a_layout_or_an_error_and_stays_as_it_is(tree, folders, link
 
 
 @short
-@given(trees, needs)
-def test_every_image_is_in_a_domain_or_named_in_a_note(tree, needs):
+@given(trees, batch_specs)
+def test_every_image_is_in_a_domain_or_named_in_a_note(tree, batch_spec):
     with made(tree) as root:
-        layout, _ = attempt(lambda: detect_layout(needs, flags(needs, root)))
+        layout, _ = attempt(lambda: detect_layout(batch_spec, flags(batch_spec, root)))
         if layout is None:
             return
         used = {entry.origin for domain in layout.domains for entry in (*domain.train, *domain.held_out)}
@@ -126,9 +126,9 @@ folder_trees = st.dictionaries(st.sampled_from(["a", "b", "trainA", "trainB", "t
 
 @short
 @given(folder_trees, st.sampled_from([Unpaired(), Paired()]))
-def test_two_folders_of_any_names_are_domains_with_every_image_accounted_for(tree, needs):
+def test_two_folders_of_any_names_are_domains_with_every_image_accounted_for(tree, batch_spec):
     test_every_image_is_in_a_domain_or_named_in_a_note.hypothesis.inner_test(
-        {f"{folder}/{name}": SQUARE for folder, names in tree.items() for name in names}, needs
+        {f"{folder}/{name}": SQUARE for folder, names in tree.items() for name in names}, batch_spec
     )
 
 

@@ -12,8 +12,8 @@ from translate.domains import Images, Labelled, Paired, Unpaired
 from translate.errors import DataError, UsageError
 
 
-def find(needs, **options):
-    return detect_layout(needs, DataOptions(**options))
+def find(batch_spec, **options):
+    return detect_layout(batch_spec, DataOptions(**options))
 
 
 def names(entries):
@@ -185,7 +185,7 @@ def test_what_is_no_layout_is_described(draw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("needs", "options", "text"),
+    ("batch_spec", "options", "text"),
     [
         (Unpaired(), {}, "Two domains are needed: none is given. Give --a and --b, or --data for both."),
         (Unpaired(), {"a": "x"}, "Two domains are needed: --a without --b. Give --a and --b, or --data for both."),
@@ -203,9 +203,9 @@ def test_what_is_no_layout_is_described(draw, tmp_path):
         (Images(), {}, "No images: give --images DOMAIN"),
     ],
 )
-def test_flags_that_do_not_fit_together_are_usage_errors(needs, options, text):
+def test_flags_that_do_not_fit_together_are_usage_errors(batch_spec, options, text):
     with pytest.raises(UsageError) as error:
-        find(needs, **options)
+        find(batch_spec, **options)
     assert text in str(error.value)
 
 
@@ -252,14 +252,14 @@ def test_a_share_is_held_out_by_name_and_adding_images_moves_none(draw):
     assert held <= more_held
 
 
-@pytest.mark.parametrize("needs", [Paired(), Unpaired()])
-def test_both_images_of_a_pair_fall_on_the_same_side(draw, tmp_path, needs):
+@pytest.mark.parametrize("batch_spec", [Paired(), Unpaired()])
+def test_both_images_of_a_pair_fall_on_the_same_side(draw, tmp_path, batch_spec):
     a, b = draw("x/a", 40), draw("x/b", 40, suffix=".jpg")
     halves = draw("y", 40, size=(16, 8))
     (tmp_path / "pairs.csv").write_text("".join(f"x/a/{i}.png,x/b/{39 - i}.jpg\n" for i in range(40)))
     flags = [{"a": str(a), "b": str(b)}, {"data": str(a.parent)}, {"data": str(halves)}]
     for given in [*flags, {"data": str(tmp_path / "pairs.csv")}]:
-        layout = find(needs, **given, holdout="20%")
+        layout = find(batch_spec, **given, holdout="20%")
         assert layout.paired_held_out
         for split in ("train", "held_out"):
             first, second = (getattr(domain, split) for domain in layout.domains)
@@ -295,13 +295,13 @@ def test_classes_are_held_out_with_their_labels(draw, tmp_path):
 # Made from the other domain -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("needs", [Paired(), Unpaired()])
+@pytest.mark.parametrize("batch_spec", [Paired(), Unpaired()])
 @pytest.mark.parametrize("made", ["a", "b"])
-def test_a_domain_can_be_made_from_the_other(draw, needs, made):
+def test_a_domain_can_be_made_from_the_other(draw, batch_spec, made):
     other = "b" if made == "a" else "a"
     draw("x/test", 2)
     photos = draw("x/train", 5).parent
-    layout = find(needs, **{made: f"gray({other})", other: str(photos)})
+    layout = find(batch_spec, **{made: f"gray({other})", other: str(photos)})
     domains = {domain.name: domain for domain in layout.domains}
     assert list(domains) == ["a", "b"]
     assert domains[made].train is domains[other].train
@@ -310,7 +310,7 @@ def test_a_domain_can_be_made_from_the_other(draw, needs, made):
     assert (domains[other].synthesis, domains[other].title) == ("", "x")
     assert (len(domains[other].train), len(domains[other].held_out)) == (5, 2)
     assert layout.paired_held_out
-    shared = find(needs, **{made: f"gray({other})", other: str(photos / "train"), "holdout": "40%"})
+    shared = find(batch_spec, **{made: f"gray({other})", other: str(photos / "train"), "holdout": "40%"})
     assert shared.domains[0].train is shared.domains[1].train
 
 
@@ -331,7 +331,7 @@ def test_real_images_of_a_domain_that_is_made_are_held_out_if_they_have_partners
 
 
 @pytest.mark.parametrize(
-    ("needs", "options", "text"),
+    ("batch_spec", "options", "text"),
     [
         (Paired(), {"a": "gray(a)", "b": "x"}, "--a 'gray(a)' makes a domain from itself; name the other one"),
         (Paired(), {"a": "gray(b)", "b": "gray(a)"}, "--a and --b are made from each other; give images for one"),
@@ -340,9 +340,9 @@ def test_real_images_of_a_domain_that_is_made_are_held_out_if_they_have_partners
         (Paired(), {"a": "gray(b)", "data": "x"}, "--data holds both domains, so --a and --b do not go with it"),
     ],
 )
-def test_what_cannot_be_made_is_a_usage_error(needs, options, text):
+def test_what_cannot_be_made_is_a_usage_error(batch_spec, options, text):
     with pytest.raises(UsageError) as error:
-        find(needs, **options)
+        find(batch_spec, **options)
     assert text in str(error.value)
 
 

@@ -8,8 +8,8 @@ from translate.domains import Paired, Unpaired
 from translate.errors import DataError
 
 
-def find(needs, data, **options):
-    return detect_layout(needs, DataOptions(data=str(data), **options))
+def find(batch_spec, data, **options):
+    return detect_layout(batch_spec, DataOptions(data=str(data), **options))
 
 
 def pairs(layout, split="train"):
@@ -33,15 +33,15 @@ def listed(draw, tmp_path):
 CROSSED = [("in/1.png", "out/z.jpg"), ("in/2.png", "out/y.jpg"), ("in/3.png", "out/x.jpg")]
 
 
-@pytest.mark.parametrize("needs", [Paired(), Unpaired()])
+@pytest.mark.parametrize("batch_spec", [Paired(), Unpaired()])
 @pytest.mark.parametrize("name", ["pairs.csv", "paths.txt", "list.tsv"])
 @pytest.mark.parametrize("separator", [",", "\t", ";", " ", "   ", " , "])
-def test_pairs_go_by_line_whatever_the_separator(listed, needs, name, separator):
+def test_pairs_go_by_line_whatever_the_separator(listed, batch_spec, name, separator):
     lines = [separator.join(pair) for pair in CROSSED]
-    layout = find(needs, listed(name, "\n".join(lines)))
+    layout = find(batch_spec, listed(name, "\n".join(lines)))
     assert pairs(layout) == CROSSED
     assert layout.notes == ()
-    swapped = find(needs, listed(name, "\r\n".join(reversed(lines)) + "\r\n"), swap=True)
+    swapped = find(batch_spec, listed(name, "\r\n".join(reversed(lines)) + "\r\n"), swap=True)
     assert pairs(swapped) == [(b, a) for a, b in CROSSED], "in order of the first name, as folders are"
 
 

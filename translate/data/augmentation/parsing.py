@@ -1,6 +1,6 @@
 """The text of `--augment` -> an `Augmentation`. The text is a comma list of names and files:
 
-    crop  flip  vflip  rotate90  zoom(0.5, 1)    built-in operations, applied while cropping (data/batches/views.py)
+    crop  flip  vflip  rotate90  zoom(0.5, 1)    built-in operations, applied while cropping (data/batches/sampling.py)
     colour  affine(degrees=5)                    transforms that plugins register with `register_augmentations`
     mine.toml  mine.json  mine.yaml              files of transforms (transforms.py)
     none                                         no augmentation

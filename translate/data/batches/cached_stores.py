@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from translate.cache import cache_folder, made_once
-from translate.data.batches.decoding import DecodePlan, DecodeResult, copy_planes, decode
+from translate.data.batches.decoding import DecodePlan, DecodeResult, copy_planes, decode_files
 from translate.data.batches.store import Store
 from translate.errors import DataError
 from translate.formatting import format_bytes
@@ -99,7 +99,7 @@ def _read_about(index: Path) -> Any:
 def _mapped(store: Store, path: Path) -> Store:
     """A store over a file, mapped for reading only: a writable map larger than the memory would be refused."""
     if path.stat().st_size == 0:
-        return store.over(torch.empty_like(store.flat, device="cpu"))
+        return store.with_buffer(torch.empty_like(store.flat, device="cpu"))
     with path.open("rb") as file:
         mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if hasattr(mmap, "MADV_RANDOM"):
@@ -107,7 +107,7 @@ def _mapped(store: Store, path: Path) -> Store:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given buffer is not writable")  # and nobody writes to it
         flat = torch.frombuffer(mapping, dtype=store.flat.dtype)
-    return store.over(flat, mapping)
+    return store.with_buffer(flat, mapping)
 
 
 def _build(plan: DecodePlan, folder: Path) -> None:
@@ -132,7 +132,7 @@ def _build(plan: DecodePlan, folder: Path) -> None:
                 files[i].seek(stores[i].extents[row].offset * image.itemsize)
                 files[i].write(planes.numpy().data)
 
-        value_ranges, failures = decode(plan, write)
+        value_ranges, failures = decode_files(plan, write)
         for file in files:
             file.flush()
             os.fsync(file.fileno())

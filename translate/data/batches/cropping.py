@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from translate.data.batches.preparing import Shape
-from translate.data.batches.sampling import CropParams
+from translate.data.batches.sampling import Crop
 from translate.data.batches.store import Store
 from translate.data.images import normalise_, resize
 
 
 def crop_batch(
     store: Store,
-    crops: Sequence[CropParams],
+    crops: Sequence[Crop],
     size: Shape,
     *,
     nearest: bool = False,
@@ -39,7 +39,7 @@ def crop_batch(
     return batch
 
 
-def _crop(store: Store, crop: CropParams, size: Shape, nearest: bool) -> Tensor:
+def _crop(store: Store, crop: Crop, size: Shape, nearest: bool) -> Tensor:
     window = _indexable(store.image(crop.row))
     window = window[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
     mirrored = [axis for axis, flipped in ((-1, crop.flip), (-2, crop.vflip)) if flipped]
@@ -49,7 +49,7 @@ def _crop(store: Store, crop: CropParams, size: Shape, nearest: bool) -> Tensor:
     return window if window.shape[1:] == size else resize(window, *size, nearest=nearest)
 
 
-def crop_by_gather(store: Store, crops: Sequence[CropParams]) -> Tensor:
+def crop_by_gather(store: Store, crops: Sequence[Crop]) -> Tensor:
     """`crop_batch` in one indexing kernel, for windows that are not scaled."""
     height, width = crops[0].height, crops[0].width
     y, x = torch.arange(height)[:, None], torch.arange(width)

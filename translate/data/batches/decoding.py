@@ -115,12 +115,12 @@ def decode_into_memory(plan: DecodePlan, device: torch.device) -> DecodeResult:
     Raises DataError for an image that does not fit its domain without a loss. Files that cannot be read are in the
     result's failures.
     """
-    stores = [domain.store.over(torch.empty_like(domain.store.flat, device="cpu")) for domain in plan.domains]
-    value_ranges, failures = decode(plan, lambda i, row, image: copy_planes(image, stores[i].image(row)))
-    return DecodeResult([store.over(store.flat.to(device)) for store in stores], value_ranges, failures)
+    stores = [domain.store.with_buffer(torch.empty_like(domain.store.flat, device="cpu")) for domain in plan.domains]
+    value_ranges, failures = decode_files(plan, lambda i, row, image: copy_planes(image, stores[i].image(row)))
+    return DecodeResult([store.with_buffer(store.flat.to(device)) for store in stores], value_ranges, failures)
 
 
-def decode(plan: DecodePlan, write: Callable[[int, int, Tensor], None]) -> tuple[list[Range], dict[int, str]]:
+def decode_files(plan: DecodePlan, write: Callable[[int, int, Tensor], None]) -> tuple[list[Range], dict[int, str]]:
     """Decode every file, and write its image for each domain. Returns value ranges and failures of the result.
 
     write: gets the index of the domain, the index of the file, and the image, (C, H, W) as the store keeps it. It is

@@ -44,8 +44,8 @@ def centre_crop(image: Tensor, shape: Shape) -> Tensor:
     return image[:, top : top + shape[0], left : left + shape[1]]
 
 
-class InputReader:
-    """Turns decoded images into inputs of a trained model. It may be called from several threads.
+class InputPreparer:
+    """Prepares decoded images as inputs of a trained model. It may be called from several threads.
 
     spec: of the domain that the model takes.
     source: for a synthesised domain, the domain that it was made from in training. The images are of that domain and
@@ -60,10 +60,10 @@ class InputReader:
         self.seed = seed
 
     def __call__(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
-        """`prepared`, as float32 in [-1, 1]."""
-        return self.as_float(self.prepared(image, entry, shape))
+        """`prepare`, as float32 in [-1, 1]."""
+        return self.as_float(self.prepare(image, entry, shape))
 
-    def prepared(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
+    def prepare(self, image: Tensor, entry: Entry, shape: Shape | None = None) -> Tensor:
         """(C, H, W) uint8, uint16 or float32, the domain's half of a file -> (C', H', W') as `as_float` takes it.
 
         shape: height and width of the result, by default those of the image, times the scale of a synthesis.
@@ -85,5 +85,5 @@ class InputReader:
         return self.synthesis(floats[None], [seed])[0]
 
     def as_float(self, images: Tensor) -> Tensor:
-        """The result of `prepared`, one image or a batch, as float32 in [-1, 1]; until then it takes less memory."""
+        """The result of `prepare`, one image or a batch, as float32 in [-1, 1]; until then it takes less memory."""
         return images if self.synthesis else as_float(images, self.spec.value_range)

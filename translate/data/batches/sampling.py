@@ -1,7 +1,4 @@
-"""Which image comes when, and which part of it is seen: pure functions of the seed and the step.
-
-Nothing has a state, so resuming needs the step alone.
-"""
+"""Which images are in the batch of a step, and which part of each: pure functions of the seed and the step."""
 
 from __future__ import annotations
 
@@ -33,10 +30,10 @@ def sample_rows(seed: int, shuffle_key: str, step: int, batch: int, count: int) 
     return [int(permutation(seed, shuffle_key, p // count, count)[p % count]) for p in positions]
 
 
-class CropParams(NamedTuple):
-    """The part of one image that is seen: a window, in pixels, and its orientation.
+class Crop(NamedTuple):
+    """The part of one image that is in a batch: a window, in pixels, and its orientation.
 
-    row: of the image in its store. flip, vflip: mirrored left to right, top to bottom.
+    row: index of the image in its store. flip, vflip: mirrored left to right, top to bottom.
     transpose: rows and columns are exchanged, after the mirroring.
     """
 
@@ -57,31 +54,32 @@ def sample_crops(
     store: Store,
     rows: Sequence[int],
     size: Shape,
-    builtin: Mapping[str, Any],
-) -> list[CropParams]:
-    """The part of each image of one step that is seen.
+    built_in: Mapping[str, Any],
+) -> list[Crop]:
+    """The part of each image of one step.
 
-    size: height and width of what the model sees. builtin: the built-in operations of `--augment`, with their
+    size: height and width of the batch. built_in: the built-in operations of `--augment`, with their
     arguments. Without "crop" and "zoom" the window is the centre.
     """
     bits = random_bits(3 * len(rows), seed, "geometry", shuffle_key, step).reshape(-1, 3).tolist()
-    more = random_bits(3 * len(rows), seed, "turns", shuffle_key, step).reshape(-1, 3).tolist()
+    more_bits = random_bits(3 * len(rows), seed, "turns", shuffle_key, step).reshape(-1, 3).tolist()
     crops = []
-    for row, (top, left, flip), (scale, vflip, quarter) in zip(rows, bits, more, strict=True):
+    # 64 random bits for each of six properties of a crop.
+    for row, (top, left, flip), (zoom, vflip, rotation) in zip(rows, bits, more_bits, strict=True):
         shape = store.shape(row)
         height, width = size
-        if "zoom" in builtin:
-            low, high = builtin["zoom"]
-            height, width = _window(shape, size, low + (high - low) * scale / 2**64)
+        if "zoom" in built_in:
+            low, high = built_in["zoom"]
+            height, width = _window(shape, size, low + (high - low) * zoom / 2**64)
         slack = (shape[0] - height, shape[1] - width)
-        if "crop" in builtin or "zoom" in builtin:
+        if "crop" in built_in or "zoom" in built_in:
             corner = (top % (slack[0] + 1), left % (slack[1] + 1))
         else:
             corner = (slack[0] // 2, slack[1] // 2)
-        turns = quarter % 4 if "rotate90" in builtin else 0  # a quarter turn is a transposition and a mirroring
-        flipped = bool(flip % 2 and "flip" in builtin) ^ (turns in (2, 3))
-        vflipped = bool(vflip % 2 and "vflip" in builtin) ^ (turns in (1, 2))
-        crops.append(CropParams(row, *corner, height, width, flipped, vflipped, turns in (1, 3)))
+        quarters = rotation % 4 if "rotate90" in built_in else 0  # by 90° is a transposition and a mirroring
+        flipped = bool(flip % 2 and "flip" in built_in) ^ (quarters in (2, 3))
+        vflipped = bool(vflip % 2 and "vflip" in built_in) ^ (quarters in (1, 2))
+        crops.append(Crop(row, *corner, height, width, flipped, vflipped, quarters in (1, 3)))
     return crops
 
 

@@ -93,7 +93,7 @@ class Store:
         """The store of some of the images, over the same buffer."""
         return Store(self.flat, [self.extents[row] for row in rows], self.channels, self._mapping)
 
-    def over(self, flat: Tensor, mapping: mmap.mmap | None = None) -> Store:
+    def with_buffer(self, flat: Tensor, mapping: mmap.mmap | None = None) -> Store:
         """The same extents over another buffer, such as `flat` on another device."""
         return Store(flat, self.extents, self.channels, mapping)
 

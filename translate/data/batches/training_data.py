@@ -1,6 +1,7 @@
-"""Batches of one training, from the store to the device.
+"""Batches of one training, from the store to the device. The second link of a batch's journey.
 
-`TrainingData.batch(step)` has no state: a run resumes by asking for its step.
+Before this, `open_training_data` (../loading.py) decodes the images. Next, `Trainer` (../../training/trainer.py) runs a
+step on each batch. `TrainingData.batch(step)` depends on the step alone, so a run resumes with the number of its step.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from translate.data.augmentation.parsing import fingerprints, parse
 from translate.data.batches.cropping import crop_batch
-from translate.data.batches.preparing import InputReader, centre_crop, stored_shape
-from translate.data.batches.sampling import CropParams, sample_crops, sample_rows
+from translate.data.batches.preparing import InputPreparer, centre_crop, stored_shape
+from translate.data.batches.sampling import Crop, sample_crops, sample_rows
 from translate.data.batches.store import DomainImages
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
@@ -46,7 +47,7 @@ class TrainingData:
 
     spec: a DomainSpec for each domain.
     shape: height and width of the images of a batch.
-    epoch: the images of the larger domain.
+    epoch: number of images of the larger domain.
     notes: sentences for the user: what was swapped, left out, ignored.
     fingerprint: for each domain the number of images and a hash over their names and sizes; plain values.
     augment_files: the files that `--augment` names, and the sha256 of each.
@@ -72,7 +73,7 @@ class TrainingData:
         self.shape = domains[0].store.shape(0) if options.preprocess == "none" else (options.size, options.size)
         self.epoch = max(len(domain.store) for domain in domains)
         self.notes = list(notes)
-        self.fingerprint = {domain.spec.name: fingerprint(domain.files.train) for domain in domains}
+        self.fingerprint = {domain.spec.name: fingerprint_of_files(domain.files.train) for domain in domains}
         self.augment_files = fingerprints(options.augment)
         self.paired_held_out = paired_held_out
         self.storage = storage
@@ -82,20 +83,22 @@ class TrainingData:
         self._options = options
         self._domains = domains
         self._rank, self._ranks = share
-        # Domains that see the same crops of the same images, as if one is made from the other, are drawn once.
-        self._drawn = {(id(domain.store), domain.shuffle_key): domain for domain in domains}
+        # Domains that have the same crops of the same images, as if one is made from the other, are cropped once.
+        self._distinct_domains = {(id(domain.store), domain.shuffle_key): domain for domain in domains}
         groups: dict[str, list[int]] = {}
-        for i, domain in enumerate(self._drawn.values()):
+        for i, domain in enumerate(self._distinct_domains.values()):
             groups.setdefault(domain.shuffle_key, []).append(i)
-        self._groups = list(groups.values())  # the indices of the drawn domains, those that correspond together
+        self._aligned_groups = list(
+            groups.values()
+        )  # indices into `_distinct_domains`; corresponding ones are together
         # Cropping is faster than handing over to a thread; what albumentations do is not.
         self._pool: ThreadPoolExecutor | None = None
         if self.augmentation.albumentations:
             self._pool = ThreadPoolExecutor(min(AHEAD, cpu_count() or 1), thread_name_prefix="translate-batches")
-        self._coming: Iterator[tuple[int, Future[list[Tensor]]]] = iter(())
-        self._next_step = -1  # the one that comes next out of `_coming`
+        self._prefetched_batches: Iterator[tuple[int, Future[list[Tensor]]]] = iter(())
+        self._next_step = -1  # the one that comes next out of `_prefetched_batches`
         self._floats_on_host = device.type == "cpu" and self._pool is None
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def batch(self, step: int) -> Any:
         """The batch of one step, counted from 0: images (N, C, H, W) float32 in [-1, 1], labels int64 (N,).
@@ -104,28 +107,23 @@ class TrainingData:
         several ranks, each gets its share of the same batch.
         """
         if self.storage == "disk":
-            for domain in self._drawn.values():
+            for domain in self._distinct_domains.values():
                 domain.store.will_need([crop.row for crop in self._crops(domain, step + AHEAD)])
-        pixels = self._on_host(step) if self._pool is None else self._prefetched(self._pool, step)
+        pixels = self._cropped(step) if self._pool is None else self._prefetched(self._pool, step)
         images = [self._to_device(each) for each in pixels]
         if not self._floats_on_host:
-            ranges = [domain.spec.value_range for domain in self._drawn.values()]
+            ranges = [domain.spec.value_range for domain in self._distinct_domains.values()]
             images = [as_float(each, value_range) for each, value_range in zip(images, ranges, strict=True)]
         if self.augmentation.kornia:
             images = self._augmented_on_device(self.augmentation.kornia, images, step)
-        drawn = dict(zip(self._drawn, images, strict=True))
+        batches = dict(zip(self._distinct_domains, images, strict=True))
         tensors = []
         for domain in self._domains:
-            batch, synthesis = drawn[id(domain.store), domain.shuffle_key], domain.synthesis
+            batch, synthesis = batches[id(domain.store), domain.shuffle_key], domain.synthesis
             tensors.append(batch if synthesis is None else synthesis(batch, self._seeds(domain, step)))
             if isinstance(self._batch_spec, Labelled):
                 tensors.append(self._to_device(domain.labels[[crop.row for crop in self._crops(domain, step)]]))
         return self._batch_spec.batch_type(*tensors)
-
-    def close(self) -> None:
-        """End the threads, if there are any."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def advice(self) -> str:
         """What would help where training waits for batches."""
@@ -143,37 +141,43 @@ class TrainingData:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     # ------------------------------------------------------------------ a batch, from the store to the device
 
-    def _own(self, drawn: list[T]) -> list[T]:
-        """The share of this rank in what was drawn for a batch."""
-        count = len(drawn) // self._ranks
-        return drawn[self._rank * count : (self._rank + 1) * count]
+    def _share_of_rank(self, items: list[T]) -> list[T]:
+        """The items of this rank, of one for each image of a batch."""
+        count = len(items) // self._ranks
+        return items[self._rank * count : (self._rank + 1) * count]
 
-    def _crops(self, domain: DomainImages, step: int) -> list[CropParams]:
+    def _crops(self, domain: DomainImages, step: int) -> list[Crop]:
         """The crops of a step, this rank's share of them."""
-        seed, key, store, builtin = self._options.seed, domain.shuffle_key, domain.store, self.augmentation.built_in
+        seed, key, store, built_in = self._options.seed, domain.shuffle_key, domain.store, self.augmentation.built_in
         rows = sample_rows(seed, key, step, self._options.batch, len(store))
-        return self._own(sample_crops(seed, key, step, store, rows, self.shape, builtin))
+        return self._share_of_rank(sample_crops(seed, key, step, store, rows, self.shape, built_in))
 
     def _seeds(self, domain: DomainImages, step: int) -> list[int]:
         """A seed for each image of a step, for what is drawn beside its geometry."""
         options = self._options
-        return self._own(random_bits(options.batch, options.seed, "images", domain.shuffle_key, step).tolist())
+        return self._share_of_rank(
+            random_bits(options.batch, options.seed, "images", domain.shuffle_key, step).tolist()
+        )
 
     def _prefetched(self, pool: ThreadPoolExecutor, step: int) -> list[Tensor]:
-        """`_on_host` of a step, which threads have prepared if it follows the step before."""
+        """`_cropped` of a step, which threads have prepared if it follows the step before."""
         if step != self._next_step:
-            self._coming = prefetch(pool, self._on_host, count(step), AHEAD + 1)
+            self._prefetched_batches = prefetch(pool, self._cropped, count(step), AHEAD + 1)
         self._next_step = step + 1
-        return next(self._coming)[1].result()
+        return next(self._prefetched_batches)[1].result()
 
-    def _on_host(self, step: int) -> list[Tensor]:
-        """Batches (N, C, H, W) of the drawn domains: as they are stored, or floats in [-1, 1] if they stay here."""
+    def _cropped(self, step: int) -> list[Tensor]:
+        """Crops (N, C, H, W) of each distinct domain, where its store is, augmented by albumentations.
+
+        They have the dtype of the store, or are floats in [-1, 1] if `_floats_on_host`.
+        """
         pixels = []
-        for domain in self._drawn.values():
+        for domain in self._distinct_domains.values():
             nearest = domain.spec.kind == "labels"
             value_range = domain.spec.value_range if self._floats_on_host else None
             crops = self._crops(domain, step)
@@ -187,8 +191,8 @@ class TrainingData:
 
     def _augment_on_host(self, pipeline: AlbumentationsPipeline, pixels: list[Tensor], step: int) -> None:
         """Augment batches in place, image by image."""
-        domains = list(self._drawn.values())
-        for group in self._groups:
+        domains = list(self._distinct_domains.values())
+        for group in self._aligned_groups:
             kinds = [domains[i].spec.kind for i in group]
             ranges = [domains[i].spec.value_range for i in group]
             for row, seed in enumerate(self._seeds(domains[group[0]], step)):
@@ -197,8 +201,9 @@ class TrainingData:
                     image.copy_(new)
 
     def _augmented_on_device(self, pipeline: KorniaPipeline, images: list[Tensor], step: int) -> list[Tensor]:
-        domains, augmented = list(self._drawn.values()), list(images)
-        for group in self._groups:
+        """Augmented batches, the given ones unchanged."""
+        domains, augmented = list(self._distinct_domains.values()), list(images)
+        for group in self._aligned_groups:
             kinds, key = [domains[i].spec.kind for i in group], domains[group[0]].shuffle_key
             (seed,) = random_bits(1, self._options.seed, "augment", key, step, self._rank).tolist()
             results = pipeline([images[i] for i in group], kinds, seed)
@@ -208,12 +213,12 @@ class TrainingData:
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         """A tensor on the device; from pinned memory the copy runs beside the computation before it."""
-        if self._copies is None or tensor.is_cuda:
+        if self._copy_stream is None or tensor.is_cuda:
             return tensor.to(self.device)
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(self._copy_stream):
             moved = tensor.pin_memory().to(self.device, non_blocking=True)
         current = torch.cuda.current_stream(self.device)
-        current.wait_stream(self._copies)
+        current.wait_stream(self._copy_stream)
         moved.record_stream(current)
         return moved
 
@@ -255,15 +260,15 @@ class TrainingData:
     def _held_out_image(self, domain: DomainImages, entry: Entry) -> Tensor:
         """One image as the model sees its domain, (C, H, W) float32 in [-1, 1]; what is drawn depends on its name."""
         options, real = self._options, domain.files.real_held_out
-        as_input = InputReader(domain.spec, None if real else domain.source, options.seed)
+        preparer = InputPreparer(domain.spec, None if real else domain.source, options.seed)
         image = read_image(entry, domain.files.part)
         if options.preprocess == "none":
-            return as_input(image, entry, self.shape)
+            return preparer(image, entry, self.shape)
         shape = stored_shape((image.shape[1], image.shape[2]), options, options.size)
-        return centre_crop(as_input(image, entry, shape), self.shape)
+        return centre_crop(preparer(image, entry, shape), self.shape)
 
 
-def fingerprint(entries: Sequence[Entry]) -> dict[str, Any]:
+def fingerprint_of_files(entries: Sequence[Entry]) -> dict[str, Any]:
     """The number of images, and a hash over their names and sizes."""
     listing = json.dumps(sorted((entry.name, entry.size) for entry in entries)).encode()
     return {"images": len(entries), "sha256": hashlib.sha256(listing).hexdigest()}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from translate.data.check.detection import DetectedData
+from translate.data.check.detected_data import DetectedData
 from translate.data.check.scan import LARGEST, MODES, DomainScan, ImageStats, Scan
 from translate.data.images import is_side_by_side
 from translate.data.layout.folders import HELD_OUT

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from translate.contact_sheet import grid
-from translate.data.check.detection import DetectedData
+from translate.data.check.detected_data import DetectedData
 from translate.data.check.findings import Finding, problems, remarks
 from translate.data.check.scan import DomainScan, ImageStats, Scan
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
-from translate.data.images import as_uint8, common_channels, resize
+from translate.data.images import as_pixels, common_channels, resize
 from translate.data.options import DataOptions
 from translate.domains import Part
 from translate.errors import DataError
@@ -163,7 +163,7 @@ def _thumbnail(entry: Entry, part: Part) -> Tensor | None:
     if image.dtype != torch.uint8:  # the darkest value as black, the lightest as white
         values = image.float()
         low, high = float(values.min()), float(values.max())
-        image = as_uint8((values - low) / max(high - low, 1e-12) * 2 - 1)
+        image = as_pixels((values - low) / max(high - low, 1e-12) * 2 - 1)
     scale = min(1.0, _SHEET_SIDE / max(image.shape[1:]))
     height, width = (max(1, round(side * scale)) for side in image.shape[1:])
     return resize(image, height, width)

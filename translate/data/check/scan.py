@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy
 from torch import Tensor
 
-from translate.data.check.detection import DetectedData
+from translate.data.check.detected_data import DetectedData
 from translate.data.files.readers import read_image
 from translate.data.files.sources import Entry
 from translate.data.images import crop_part

@@ -22,7 +22,7 @@ from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
-from translate.data.images import MODES, from_array, from_pillow, upright
+from translate.data.images import DTYPES, MODES, from_array, from_pillow, upright
 from translate.errors import DataError
 from translate.plugins.types import Header
 from translate.version import DISTRIBUTION
@@ -36,7 +36,6 @@ _NEEDS_TIFF = (
     f'a TIFF of a kind that Pillow does not read whole; `pip install "{DISTRIBUTION}[tiff]"` adds a reader of '
     "such files, if they are called .tif or .tiff"
 )
-_BITS = {torch.uint8: 8, torch.uint16: 16, torch.float32: 32}
 _DEFLATED = 1032  # bytes that one byte of a PNG can stand for at most
 # Pillow warns and logs of oddities that harm nothing, without a name; a file that cannot be read is an error here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -76,7 +75,7 @@ def decode_ordinary(image: ImageFile, header: Header, data: bytes) -> Tensor:
 def fits_header(pixels: Tensor, header: Header) -> bool:
     """Whether decoded pixels are what the header announced; a batch is allocated by it."""
     width, height, channels, bits = header
-    return pixels.shape == (channels, height, width) and _BITS.get(pixels.dtype) == bits
+    return pixels.shape == (channels, height, width) and DTYPES.get(bits) == pixels.dtype
 
 
 def _channels_and_bits(image: ImageFile) -> tuple[int, int]:
@@ -108,7 +107,7 @@ def _orientation(image: ImageFile) -> int:
     """The EXIF orientation, 1 to 8, of an opened image.
 
     Only of EXIF data that stand before the pixels, and not of XMP, as browsers and the fast decoders have it: asking
-    Pillow for more would decode a PNG. Pillow turns a TIFF by itself.
+    Pillow for more would decode a PNG. Pillow rotates a TIFF by itself.
     """
     if image.format == "TIFF" or "exif" not in image.info:
         return 1
@@ -154,13 +153,13 @@ def _decode_fast(data: bytes, image: ImageFile, header: Header) -> Tensor | None
     found = _fast_decoder(kind) if kind else None
     if found is None:
         return None
-    decoder, turns = found
+    decoder, is_upright = found
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)  # a copy: torch warns of bytes that are read-only
     try:
         pixels = decoder(encoded)
     except Exception:  # Pillow may be more lenient, and its reason is the one reported
         return None
-    pixels = pixels if turns else upright(pixels, _orientation(image))
+    pixels = pixels if is_upright else upright(pixels, _orientation(image))
     pixels = _with_key(pixels, image) if header.bits == 16 else pixels
     return pixels if fits_header(pixels, header) else None
 

@@ -34,7 +34,7 @@ _known_headers: WeakKeyDictionary[Entry, Header] = WeakKeyDictionary()
 
 
 class Opened(NamedTuple):
-    """An image file in memory whose header was read, and what decodes its pixels; both as `decode` describes."""
+    """An image file whose header was read, and the function that decodes its pixels, as `decode` describes them."""
 
     header: Header
     decode: Callable[[], Tensor]

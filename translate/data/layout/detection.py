@@ -38,12 +38,12 @@ class DomainFiles:
 
     name: as in the model's declaration.
     title, location: what the user calls it, for pictures and for errors.
-    train, held_out: the files; the two domains of side-by-side files share the same tuples, and so do a domain and
-        one that is made from it, unless real images of that one are held out.
+    train, held_out: the files. The two domains of side-by-side files share the same tuples. A synthesised domain shares
+        those of its source, except for held-out files that are real.
     part: which half of each file, None for the whole.
     classes: names of the sub-folders, in label order.
-    real_held_out: the held-out files of a domain that is made are of this domain, and need not be made.
-    synthesis: how the files, those of the other domain, become images of this one, as in "gray(b)".
+    synthesis: how the files, which are those of the other domain, become images of this one, as in "gray(b)".
+    real_held_out: the held-out files of a synthesised domain are images of this domain already.
     """
 
     name: str
@@ -74,64 +74,66 @@ class Layout:
     paired_held_out: bool
     notes: tuple[str, ...]
 
-    def changed(self, domains: Iterable[DomainFiles], notes: Iterable[str] = ()) -> Layout:
+    def with_domains(self, domains: Iterable[DomainFiles], notes: Iterable[str]) -> Layout:
         """The layout with these domains instead, and further notes."""
         return replace(self, domains=tuple(domains), notes=(*self.notes, *notes))
 
 
-def detect_layout(needs: BatchSpec, options: DataOptions) -> Layout:
+def detect_layout(batch_spec: BatchSpec, options: DataOptions) -> Layout:
     """The files of every domain that a model needs.
 
     Raises UsageError for flags that contradict each other, DataError for images that are missing or fit no layout.
     """
-    check_flags(needs, options)
-    synthesis = find_synthesis(needs, options)
-    sources = _find_sources(needs, options, synthesis)
-    layout = _as_layout([name for name in needs.names if name not in synthesis], sources, options)
-    if isinstance(needs, Labelled):
-        layout = _with_classes(layout, needs.optional)
-    paired = isinstance(needs, Paired)
+    check_flags(batch_spec, options)
+    synthesis = find_synthesis(batch_spec, options)
+    sources = _find_sources(batch_spec, options, synthesis)
+    layout = _make_layout([name for name in batch_spec.names if name not in synthesis], sources, options)
+    if isinstance(batch_spec, Labelled):
+        layout = _with_classes(layout, batch_spec.optional)
+    paired = isinstance(batch_spec, Paired)
     if paired and len(layout.domains) == 2:
         layout = _match_training(layout)
     if options.holdout is not None:
         layout = _hold_out(layout, options)
     if synthesis:
-        layout = _with_synthesis(layout, needs, options, synthesis)
+        layout = _with_synthesis(layout, batch_spec, options, synthesis)
     if len(layout.domains) == 2:
         layout = _match_held_out(layout, paired)
     return replace(layout, notes=tuple(dict.fromkeys(layout.notes)))
 
 
-# The files of the domains that have some of their own -----------------------------------------------------------------
+# The sources of the domains that have files of their own --------------------------------------------------------------
 
 
-def _find_sources(needs: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> list[Source]:
+def _find_sources(batch_spec: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> list[Source]:
     """The images of every domain that has some of its own, with the held-out ones that are given or recognised."""
     if options.data is not None:
-        sources = _open_two_domains(options.data, isinstance(needs, Paired))
+        sources = _open_two_domains(options.data, isinstance(batch_spec, Paired))
         if options.test_data is None:
             return sources
-        tests = _open_two_domains(options.test_data, isinstance(needs, Paired))
-        if [test.part for test in tests] != [source.part for source in sources]:
+        held_out_sources = _open_two_domains(options.test_data, isinstance(batch_spec, Paired))
+        if [images.part for images in held_out_sources] != [source.part for source in sources]:
             raise DataError(
                 f"{options.test_data} is laid out otherwise than {options.data}; lay the held-out images out alike."
             )
         return [
-            replace(source, held_out=test.held_out or test, notes=source.notes + test.notes)
-            for source, test in zip(sources, tests, strict=True)
+            replace(source, held_out=images.held_out or images, notes=source.notes + images.notes)
+            for source, images in zip(sources, held_out_sources, strict=True)
         ]
     flags = [(options.images, options.test_images)]
-    if len(needs.names) == 2:
+    if len(batch_spec.names) == 2:
         flags = [(options.a, options.test_a), (options.b, options.test_b)]
     sources = []
-    for name, (text, test) in zip(needs.names, flags, strict=True):
+    for name, (train, held_out) in zip(batch_spec.names, flags, strict=True):
         if name not in synthesis:
-            source = folders.find_one_domain(resolve(text or ""))
-            sources.append(source if test is None else replace(source, held_out=_held_out_given(test, source.part)))
-    return _sharing_files(sources)
+            source = folders.find_one_domain(resolve(train or ""))
+            if held_out is not None:
+                source = replace(source, held_out=_open_held_out(held_out, source.part))
+            sources.append(source)
+    return _share_files(sources)
 
 
-def _held_out_given(text: str, part: Part) -> Source:
+def _open_held_out(text: str, part: Part) -> Source:
     """The held-out images of one domain that the user names; DataError if they are not whole or halves alike."""
     source = resolve(text)
     if source.part != part:
@@ -146,13 +148,14 @@ def _open_two_domains(text: str, paired: bool) -> list[Source]:
     paired: each image needs its partner, so that a list counts for more than folders whose names share nothing.
     """
     if pair := two_domains_of_set(text):
-        return _sharing_files([folders.find_one_domain(resolve(name)) for name in pair])
+        return _share_files([folders.find_one_domain(resolve(name)) for name in pair])
     if is_list(path := Path(os.path.expanduser(text))):
         return read_list(path)
     place = resolve(text)
     source = folders.unwrap(place)
     domains = folders.find_two_domains(source)
-    if not domains or (paired and not _share_names(*domains)):
+    keys = [{entry.key for entry in domain.entries} for domain in domains] if paired else []
+    if not domains or (paired and keys[0].isdisjoint(keys[1])):
         lists = lists_inside(place)
         if len(lists) == 1:
             domains = read_list_inside(place, lists[0])
@@ -162,11 +165,7 @@ def _open_two_domains(text: str, paired: bool) -> list[Source]:
     return [replace(domains[0], notes=domains[0].notes + folders.describe_unused(place, used)), domains[1]]
 
 
-def _share_names(a: Source, b: Source) -> bool:
-    return not {entry.key for entry in a.entries}.isdisjoint(entry.key for entry in b.entries)
-
-
-def _sharing_files(sources: list[Source]) -> list[Source]:
+def _share_files(sources: list[Source]) -> list[Source]:
     """The sources; halves of the same side-by-side images share their files, so that each is decoded once."""
     a, b = sources[0], sources[-1]
     if a is b or None in (a.part, b.part) or a.location != b.location:
@@ -175,7 +174,7 @@ def _sharing_files(sources: list[Source]) -> list[Source]:
     return [a, replace(b, entries=a.entries, held_out=a.held_out if alike else b.held_out)]
 
 
-def _as_layout(names: list[str], sources: list[Source], options: DataOptions) -> Layout:
+def _make_layout(names: list[str], sources: list[Source], options: DataOptions) -> Layout:
     """The layout of these domains. Raises DataError for one without images."""
     notes = [note for source in sources for note in source.notes]
     if options.swap:
@@ -202,7 +201,7 @@ def _check_images(source: Source) -> list[str]:
     return [f"Ignored in {source.location}, as they are no images: {first_few(source.others)}."]
 
 
-# What the domains become ----------------------------------------------------------------------------------------------
+# From sources to domains ----------------------------------------------------------------------------------------------
 
 
 def _with_classes(layout: Layout, optional: bool) -> Layout:
@@ -225,7 +224,7 @@ def _with_classes(layout: Layout, optional: bool) -> Layout:
         if stray := [entry.origin for entry in entries if not has_class(entry)]:
             notes.append(f"Left out {first_few(stray)}: in no class sub-folder.")
     train, held_out = (tuple(filter(has_class, entries)) for entries in (domain.train, domain.held_out))
-    return layout.changed([replace(domain, classes=classes, train=train, held_out=held_out)], notes)
+    return layout.with_domains([replace(domain, classes=classes, train=train, held_out=held_out)], notes)
 
 
 def _match_training(layout: Layout) -> Layout:
@@ -239,7 +238,7 @@ def _match_training(layout: Layout) -> Layout:
         first, second, alone = match_by_name(a.train, b.train, (a.location, b.location))
         a, b = replace(a, train=first), replace(b, train=second)
         notes += alone
-    return layout.changed([a, b], notes)
+    return layout.with_domains([a, b], notes)
 
 
 def _hold_out(layout: Layout, options: DataOptions) -> Layout:
@@ -255,14 +254,15 @@ def _hold_out(layout: Layout, options: DataOptions) -> Layout:
         images = plural(len(domain.train), "image")
         notes.append(f"Held out: {len(held):,} of {images} of {domain.location} by --holdout {options.holdout}.")
         domains.append(replace(domain, train=kept, held_out=held))
-    return layout.changed(domains, notes)
+    return layout.with_domains(domains, notes)
 
 
 def _split(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...], tuple[Entry, ...]]:
     """What is kept for training, and what is held out: of two images or more, at least one each.
 
-    Each image has a number from 0 to 1 by a hash of its name without the extension, in a list of pairs of the first
-    name, so that the images of a pair have the same, and that it does not depend on the other images.
+    A hash of an image's name without the extension is a number from 0 to 1, and the lowest numbers are held out. So an
+    image's number does not depend on the other images, and the images of a pair have the same one: in a list of pairs,
+    that of the first name.
     """
 
     def number(entry: Entry) -> float:
@@ -275,25 +275,30 @@ def _split(entries: tuple[Entry, ...], share: float) -> tuple[tuple[Entry, ...],
     return tuple(entry for entry in entries if entry not in held), tuple(entry for entry in entries if entry in held)
 
 
-def _with_synthesis(layout: Layout, needs: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> Layout:
-    """Both domains; real images of the one that is made may be held out, and for pairs need partners."""
+def _with_synthesis(layout: Layout, batch_spec: BatchSpec, options: DataOptions, synthesis: dict[str, str]) -> Layout:
+    """Both domains, one synthesised from the other. Real images of the synthesised one may be held out.
+
+    Raises UsageError if a model for pairs has no partners for them.
+    """
     ((name, text),) = synthesis.items()
     (source,) = layout.domains
     domain = replace(source, name=name, title=text, synthesis=text)
     notes = []
-    index = needs.names.index(name)
-    test, flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[index]
-    if test is not None:
-        if isinstance(needs, Paired) and not source.held_out:
-            raise UsageError(f"{test} needs held-out images of the other domain to be compared with: give {flag} too.")
-        held_out = _held_out_given(test, source.part)
+    index = batch_spec.names.index(name)
+    given, other_flag = ((options.test_a, "--test-b"), (options.test_b, "--test-a"))[index]
+    if given is not None:
+        if isinstance(batch_spec, Paired) and not source.held_out:
+            raise UsageError(
+                f"{given} needs held-out images of the other domain to be compared with: give {other_flag} too."
+            )
+        held_out = _open_held_out(given, source.part)
         notes = _check_images(held_out)
         domain = replace(domain, held_out=held_out.entries, real_held_out=True)
-    return layout.changed([domain, source] if index == 0 else [source, domain], notes)
+    return layout.with_domains([domain, source] if index == 0 else [source, domain], notes)
 
 
 def _match_held_out(layout: Layout, paired: bool) -> Layout:
-    """The layout with held-out images that correspond: where they must, or happen to."""
+    """The layout with held-out images in corresponding order, if they must correspond or all have the same names."""
     a, b = layout.domains
     if a.train is b.train and a.held_out is b.held_out:
         return replace(layout, paired_held_out=True)
@@ -304,4 +309,4 @@ def _match_held_out(layout: Layout, paired: bool) -> Layout:
         locations = (f"the held-out images of {a.location}", f"those of {b.location}")
         first, second, notes = match_by_name(a.held_out, b.held_out, locations)
         a, b = replace(a, held_out=first), replace(b, held_out=second)
-    return replace(layout.changed([a, b], notes), paired_held_out=same or paired)
+    return replace(layout.with_domains([a, b], notes), paired_held_out=same or paired)

@@ -10,12 +10,12 @@ from translate.domains import BatchSpec
 from translate.errors import UsageError
 
 
-def check_flags(needs: BatchSpec, options: DataOptions) -> None:
+def check_flags(batch_spec: BatchSpec, options: DataOptions) -> None:
     """Raises UsageError unless the flags name the images of every domain exactly once."""
     pair = {"--data": options.data, "--a": options.a, "--b": options.b}
     pair |= {"--test-data": options.test_data, "--test-a": options.test_a, "--test-b": options.test_b}
     single = {"--images": options.images, "--test-images": options.test_images}
-    two = len(needs.names) == 2
+    two = len(batch_spec.names) == 2
     for flag, value in (single if two else pair).items():
         if value is not None:
             wanted = "two domains: give --a and --b, or --data" if two else "one domain: give --images"
@@ -37,19 +37,23 @@ def check_flags(needs: BatchSpec, options: DataOptions) -> None:
         raise UsageError("--test-data goes with --data; with --a and --b, give --test-a and --test-b.")
 
 
-def find_synthesis(needs: BatchSpec, options: DataOptions) -> dict[str, str]:
+def find_synthesis(batch_spec: BatchSpec, options: DataOptions) -> dict[str, str]:
     """The domain that is made from the other one and how, as in {"a": "gray(b)"}; empty if both have images.
 
     Raises UsageError if a domain has nothing to be made from.
     """
-    flags = {"--a": options.a, "--b": options.b} if len(needs.names) == 2 else {"--images": options.images}
+    flags = {"--a": options.a, "--b": options.b} if len(batch_spec.names) == 2 else {"--images": options.images}
     found = {}
-    for name, (flag, text) in zip(needs.names, flags.items(), strict=True):
+    for name, (flag, text) in zip(batch_spec.names, flags.items(), strict=True):
         synthesis = None if text is None or os.path.exists(os.path.expanduser(text)) else parse(text)
         if text is None or synthesis is None:
             continue
-        if synthesis.source not in needs.names or len(needs.names) == 1:
-            domains = f"its domains are {' and '.join(needs.names)}" if len(needs.names) > 1 else "it has one domain"
+        if synthesis.source not in batch_spec.names or len(batch_spec.names) == 1:
+            domains = (
+                f"its domains are {' and '.join(batch_spec.names)}"
+                if len(batch_spec.names) > 1
+                else "it has one domain"
+            )
             raise UsageError(f"{flag} {text!r} is made from a domain that this model has not: {domains}.")
         if synthesis.source == name:
             raise UsageError(f"{flag} {text!r} makes a domain from itself; name the other one in the parentheses.")

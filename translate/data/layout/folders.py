@@ -26,10 +26,18 @@ _KNOWN_LAYOUTS = (
 
 
 def find_one_domain(source: Source) -> Source:
-    """The training images of one domain, with the held-out ones that are given or recognised."""
+    """The training images of one domain, with the held-out ones that are given or recognised.
+
+    Inside the source, train/ and test/ (or val/) are recognised if there is nothing else.
+    """
     if source.held_out is not None:
         return source
-    train, held_out = _train_and_held_out(source)
+    train = unwrap(source)
+    folders = {name.lower(): folder for name, folder in train.folders().items()}
+    if "train" in folders and folders.keys() <= {"train", *HELD_OUT} and not train.files():
+        train, held_out = folders["train"], next((folders[name] for name in HELD_OUT if name in folders), None)
+    else:  # all of it, and the test folder beside it
+        held_out = _beside(source)
     notes = describe_unused(source, [train, held_out])
     return replace(train, title=_title(source), part=source.part, held_out=held_out, notes=notes)
 
@@ -99,15 +107,6 @@ def explain_unrecognised(source: Source, lists: Sequence[str]) -> DataError:
         f"{source.location} does not look like two domains: it has {', '.join(found)}. Recognised are: "
         f"{_KNOWN_LAYOUTS}."
     )
-
-
-def _train_and_held_out(source: Source) -> tuple[Source, Source | None]:
-    """train/ and test/ (or val/) inside, if nothing else is; otherwise all of it, and the test folder beside it."""
-    whole = unwrap(source)
-    folders = {name.lower(): folder for name, folder in whole.folders().items()}
-    if "train" in folders and folders.keys() <= {"train", *HELD_OUT} and not whole.files():
-        return folders["train"], next((folders[name] for name in HELD_OUT if name in folders), None)
-    return whole, _beside(source)
 
 
 def _beside(source: Source) -> Source | None:

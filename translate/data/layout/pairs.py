@@ -55,7 +55,7 @@ def is_list(path: Path) -> bool:
 
 
 def read_list(path: Path) -> list[Source]:
-    """Both columns of a list on disk. DataError, naming the lines, if some line does not name two images."""
+    """The two domains of a list on disk. DataError, naming the lines, if some line does not name two images."""
     return _read(file_entry(path, path.name), lambda name: _on_disk(path.parent, name))
 
 
@@ -71,7 +71,7 @@ def lists_inside(source: Source) -> list[Entry]:
 
 
 def read_list_inside(source: Source, file: Entry) -> list[Source]:
-    """Both columns of a list in a folder or archive; a list in an archive cannot name files outside of it."""
+    """The two domains of a list in a folder or archive; a list in an archive cannot name files outside of it."""
     entries = {entry.name: entry for entry in source.entries}
     root = "" if source.path is None else os.path.join(os.path.abspath(source.path), "")
     folder = os.path.join(root, os.path.dirname(file.name))
@@ -101,7 +101,7 @@ def _by_key(entries: Iterable[Entry]) -> dict[tuple[str, ...], Entry]:
 
 
 def _read(file: Entry, find: Find) -> list[Source]:
-    """The two columns of a list as two domains, pair by pair in order of the first name."""
+    """The two domains of a list, pair by pair in order of the first name."""
     titles, lines = _titles(file)
     suffixes = image_suffixes()
     splits: dict[str, dict[tuple[str, ...], Pair]] = {}
@@ -131,12 +131,12 @@ def _read(file: Entry, find: Find) -> list[Source]:
         if split not in used
     ]
     domains = []
-    for column, title in enumerate(titles):
+    for side, title in enumerate(titles):
         train, *held_out = (
-            Source(file.origin, title, tuple(pairs[key][column] for key in sorted(pairs)))
+            Source(file.origin, title, tuple(pairs[key][side] for key in sorted(pairs)))
             for pairs in (splits[split] for split in used)
         )
-        domains.append(replace(train, held_out=held_out[0] if held_out else None, notes=() if column else tuple(notes)))
+        domains.append(replace(train, held_out=held_out[0] if held_out else None, notes=() if side else tuple(notes)))
     return domains
 
 

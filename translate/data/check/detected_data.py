@@ -23,7 +23,7 @@ class DetectedData:
     are no pairs.
     not_two_domains: the reason why the files are one domain; empty if they are two.
     notes: sentences for the user.
-    folder: contains all of the files.
+    folder: the folder or archive that contains all of the files, and all paths that are folders.
     """
 
     paths: tuple[str, ...]
@@ -100,12 +100,7 @@ def detect(paths: Sequence[str]) -> DetectedData:
             raise error from None  # the first error names what is wrong with a list or a data set of two domains
     if any(domain.synthesis for domain in layout.domains):
         raise UsageError("Images made from another domain are not checked; give the PATH of that domain alone.")
-    folder = _common_folder(paths, layout.domains)
-    return DetectedData(tuple(paths), flags, layout.domains, pairs, not_two_domains, layout.notes, folder)
-
-
-def _common_folder(paths: Sequence[str], domains: Sequence[DomainFiles]) -> str:
-    """The folder or archive that contains all files, and all paths that are folders."""
-    entries = [entry for domain in domains for entry in (*domain.train, *domain.held_out)]
+    entries = [entry for domain in layout.domains for entry in (*domain.train, *domain.held_out)]
     folders = {os.path.dirname(os.path.abspath(entry.origin)) for entry in entries}
-    return os.path.commonpath(folders | {os.path.abspath(path) for path in paths if os.path.isdir(path)})
+    folder = os.path.commonpath(folders | {os.path.abspath(path) for path in paths if os.path.isdir(path)})
+    return DetectedData(tuple(paths), flags, layout.domains, pairs, not_two_domains, layout.notes, folder)
