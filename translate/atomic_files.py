@@ -1,13 +1,15 @@
-"""Files that are complete or absent: written under a temporary name, flushed to the disk, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from translate.errors import CheckpointError
 
@@ -36,9 +38,30 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise explain_os_error(error, path) from error
 
 
+@contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file under a temporary name of this thread's own, which becomes `path` if nothing is raised inside.
+
+    It is not flushed to the disk, unlike `write_atomically`: an image can be made again. Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether a write failed because there is no room, or because the user's quota is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def explain_os_error(error: OSError, path: Path) -> CheckpointError:
     """The error for a write that failed, such as on a full disk. Earlier files are intact: see TEMPORARY."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return CheckpointError(
             f"The disk is full: {path} could not be written; what was saved before is whole. Make room and go on."
         )

@@ -32,3 +32,10 @@ def explain_problems(
         else:
             sentences.append(f"{named}: {problem['msg']}, got {problem['input']!r}.")
     return sentences
+
+
+def list_problems(error: ValidationError) -> str:
+    """The problems on one line, without a full stop: "blocks: Input should be a valid integer, got 'x'"."""
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}, got {each['input']!r}" for each in error.errors()
+    )

@@ -6,7 +6,6 @@ so that a later attempt asks for the rest of that version, or starts over if the
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import json
@@ -21,6 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from translate.atomic_files import is_disk_full
 from translate.errors import DataError
 from translate.formatting import format_bytes
 from translate.progress import byte_progress_bar
@@ -210,7 +210,7 @@ def _write(response: Any, path: Path, start: int, total: int | None, name: str) 
                 if stream.tell() > (total or MAX_BYTES):
                     raise TransferError(f"the server sends more than {total or MAX_BYTES:,} bytes")
     except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and is_disk_full(error):
             raise DataError(f"The disk is full. Make room and run this again to go on with {path}.") from error
         raise _transfer_error(error) from error
 

@@ -6,7 +6,6 @@ too many bytes. Before anything is written, it is checked that all the card's im
 
 from __future__ import annotations
 
-import errno
 import gzip
 import re
 import zlib
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from translate.atomic_files import is_disk_full
 from translate.data.files.sources import Entry, open_source
 from translate.errors import DataError
 from translate.progress import byte_progress_bar
@@ -42,7 +42,7 @@ def unpack(card: Card, files: Sequence[Path], folder: Path) -> None:
                 for split, images in domain.splits.items():
                     _unpack_idx(files, images, domain.classes, folder / split / name)
     except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
+        reason = "the disk is full" if is_disk_full(error) else error.strerror or error
         raise DataError(f"The images of {card.name!r} could not be written to {folder}: {reason}.") from error
 
 

@@ -16,7 +16,6 @@ any stage is reported with the reason, and the others are translated.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +31,7 @@ from translate.applying.inference import WORKERS
 from translate.applying.options import ApplyFormat, Side
 from translate.applying.outputs import OutputFiles, Task
 from translate.applying.translator import Translator, load, pad_to_multiple
+from translate.atomic_files import is_disk_full
 from translate.data.batches.preparing import InputPreparer
 from translate.data.datasets import resolve
 from translate.data.files.readers import read_image
@@ -318,7 +318,7 @@ def _write(pool: ThreadPoolExecutor, results: Iterable[tuple[Task, Tensor]], cou
         try:
             future.result()
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise DataError(
                     f"The disk is full: {task.output} could not be written. {counts.written:,} translations are whole, "
                     "none is half-written; make room and run the same command again to go on."

@@ -15,6 +15,7 @@ from pydantic import ValidationError, validate_call
 
 from translate.errors import PluginError, UsageError, did_you_mean
 from translate.players import Loss, Penalty
+from translate.validation import list_problems
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,10 +68,7 @@ class Network:
         try:
             return validate_call(self.factory)(**shape, **options)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, each['loc']))}: {each['msg']}, got {each['input']!r}" for each in error.errors()
-            )
-            raise UsageError(f"The network {self.name!r} cannot be built: {problems}.") from error
+            raise UsageError(f"The network {self.name!r} cannot be built: {list_problems(error)}.") from error
 
 
 # ------------------------------------------------------------------ losses

@@ -22,6 +22,7 @@ from pydantic import ValidationError, validate_call
 
 from translate.errors import UsageError, did_you_mean
 from translate.spec_parsing import Call
+from translate.validation import list_problems
 
 _LIBRARIES = {
     "albumentations": ("albumentations", "BasicTransform"),
@@ -175,7 +176,5 @@ def reason(error: BaseException) -> str:
     """What an exception says, on one line and without a full stop."""
     source = next((each for each in (error, error.__cause__) if isinstance(each, ValidationError)), None)
     if source is not None:
-        return "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}, got {each['input']!r}" for each in source.errors()
-        )
+        return list_problems(source)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

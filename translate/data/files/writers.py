@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from translate.atomic_files import open_atomically
 from translate.data.images import MODES, match_channels, on_white, to_pillow
 from translate.errors import DataError
 from translate.version import DISTRIBUTION
@@ -51,7 +49,7 @@ def save(image: Tensor, path: Path, quality: int = 95) -> None:
         raise DataError(
             f"{path} cannot be written: {kind} does not hold {channels} channels of {values}; choose {others}."
         )
-    with _complete_or_absent(path) as file:
+    with open_atomically(path) as file:
         if kind == "NPY":
             numpy.save(file, _array(image))
         elif plain:
@@ -75,7 +73,7 @@ def save_animation(frames: Sequence[Tensor], path: Path) -> None:
         raise DataError(f"{path} cannot be written: an animation's extension must be one of {', '.join(ANIMATED)}.")
     first, *rest = (to_pillow(frame if len(frame) in (1, 3) else on_white(frame)) for frame in frames)
     options = {"lossless": True} if kind == "WEBP" else {}
-    with _complete_or_absent(path) as file:
+    with open_atomically(path) as file:
         first.save(file, kind, save_all=True, append_images=rest, duration=80, loop=0, **options)
 
 
@@ -127,16 +125,3 @@ def _write_tiff(image: Tensor, file: IO[bytes], path: Path) -> None:
         compression="zlib",
         metadata=None,
     )
-
-
-@contextmanager
-def _complete_or_absent(path: Path) -> Iterator[IO[bytes]]:
-    """A file under a temporary name, which becomes `path` if nothing is raised while it is written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
