@@ -79,7 +79,7 @@ def test_texts_that_can_be_no_path_are_unknown_names(by_plugins, text):
 
 def test_unknown_names_get_near_matches_of_names_and_paths(by_plugins, draw):
     draw("horses", 1)
-    with pytest.raises(DataError, match=r"no domain that a card or a plugin offers. Did you mean 'serif'"):
+    with pytest.raises(DataError, match=r"no domain of a data set that is known here. Did you mean 'serif'"):
         resolve("serfi")
     with pytest.raises(DataError, match="Did you mean 'horses'"):
         resolve("hroses")

@@ -24,7 +24,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_datasets(json: AsJson = False) -> None:
-    """List the data sets that cards and plugins offer: name, domains, size of the download, licence, state.
+    """List the known data sets: name, domains, size of the download, licence, state.
 
     A domain's name may stand for a folder: `--a horses --b zebras`, or `--data horse2zebra` for a set's first two.
     """

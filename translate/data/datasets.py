@@ -164,4 +164,4 @@ def _unknown(text: str, path: Path, known: dict[str, Dataset]) -> DataError:
     names = {domain for dataset in known.values() for domain in dataset.domains}
     near = did_you_mean(path.name, [*beside, *names])
     hint = near if near.startswith("Did") else f"Domains offered by name: {', '.join(sorted(names)) or 'none'}."
-    return DataError(f"{text!r} is no file or folder, and no domain that a card or a plugin offers. {hint}")
+    return DataError(f"{text!r} is no file or folder, and no domain of a data set that is known here. {hint}")
