@@ -56,6 +56,11 @@ def test_networks_come_with_options_parameters_and_their_first_line(plugins, tra
     assert "wave" in translate("models", "--networks").out
 
 
+def test_networks_and_losses_are_sorted_by_name(translate):
+    for part in json.loads(translate("models", "--networks", "--json").out).values():
+        assert part == sorted(part, key=lambda each: each["name"])
+
+
 def test_plugins_lists_distributions_hooks_and_failures(plugins, translate):
     answer = translate("plugins", "--json")
     report = json.loads(answer.out)

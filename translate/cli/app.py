@@ -36,7 +36,7 @@ class Commands(TyperGroup):
                     f"warning: the command {name!r} of {added.provider(name)} was left out: a built-in has this name",
                     file=sys.stderr,
                 )
-        return [*built_in, *(name for name in added if name not in self.commands)]
+        return [*built_in, *sorted(name for name in added if name not in self.commands)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in self.commands:

@@ -58,8 +58,10 @@ def _model(name: str, distribution: str) -> dict[str, Any]:
 
 
 def _print_networks(json: bool) -> None:
-    networks = {role: [_network(each, role) for each in registry.networks(role).values()] for role in CHANNELS}
-    losses = [{"name": loss.name, "about": loss.about} for loss in registry.losses().values()]
+    networks = {
+        role: [_network(each, role) for _, each in sorted(registry.networks(role).items())] for role in CHANNELS
+    }
+    losses = [{"name": name, "about": loss.about} for name, loss in sorted(registry.losses().items())]
     if json:
         print_json(networks | {"losses": losses})
         return
