@@ -24,7 +24,7 @@ from translate.plugins.types import AdversarialLoss, ScoreFunction
 def input_gradients(score: ScoreFunction, images: Tensor) -> Tensor:
     """The gradient of each image's score with respect to its pixels: (N, C·H·W) float32, with its autograd graph.
 
-    images: (N, C, H, W). If an image has several scores, as from a PatchGAN, the gradient is that of their mean.
+    images: (N, C, H, W). If an image has several scores, one for each patch, the gradient is that of their mean.
     """
     images = images.detach().requires_grad_()
     scores = score(images).flatten(1).mean(1)  # (N,)

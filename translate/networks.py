@@ -15,10 +15,10 @@ these arguments:
 a discriminator's `out_channels`. All other parameters are the user's options; their values are validated against the
 annotations:
 
-    def resnet(in_channels: int, out_channels: int, *, blocks: int = 9) -> nn.Module
-    def patchgan(in_channels: int, *, out_channels: int = 1, layers: int = 3) -> nn.Module
-    def dcgan(in_channels: int, out_channels: int, *, size: int, width: int = 64) -> nn.Module
-    def pixels() -> nn.Module
+    def my_generator(in_channels: int, out_channels: int, *, blocks: int = 9) -> nn.Module
+    def my_discriminator(in_channels: int, *, out_channels: int = 1, layers: int = 3) -> nn.Module
+    def my_synthesis(in_channels: int, out_channels: int, *, size: int, width: int = 64) -> nn.Module
+    def my_features() -> nn.Module
 
 A network may define:
 

@@ -45,7 +45,7 @@ def constant(progress: float) -> float:
 class Adam:
     """Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980.
 
-    The defaults of lr and betas are those of Radford, Metz, Chintala, ICLR 2016, arXiv:1511.06434 (DCGAN), which most
+    The defaults of lr and betas are those of Radford, Metz, Chintala, ICLR 2016, arXiv:1511.06434, which most
     translation models use.
     scale: {network: factor} on the learning rate of some of the player's networks, as for a mapping network.
     clip: upper bound on the norm of the gradient of a move, over all of its parameters; None does not clip.
