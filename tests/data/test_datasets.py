@@ -154,21 +154,9 @@ def test_a_cache_that_cannot_be_written_is_named(by_plugins, tmp_path, monkeypat
 # Consent -------------------------------------------------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 @pytest.fixture
-def answers(by_plugins, monkeypatch):
-    """A user who types; the questions come to stderr."""
-
-    def type_in(text):
-        shown = Terminal()
-        monkeypatch.setattr("sys.stdin", Terminal(text))
-        monkeypatch.setattr("sys.stderr", shown)
-        return shown
-
+def answers(by_plugins, type_in):
+    """A user who types."""
     return type_in
 
 

@@ -188,23 +188,11 @@ def test_what_no_program_may_download_is_asked_for_and_taken_from_the_folder(fol
 # Asking --------------------------------------------------------------------------------------------------------------
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 @pytest.fixture
-def terminal(folders, monkeypatch):
-    """A user who types; the questions come to stderr."""
-
-    def answers(text):
-        shown = Terminal()
-        monkeypatch.setattr("sys.stdin", Terminal(text))
-        monkeypatch.setattr("sys.stderr", shown)
-        return shown
-
+def terminal(folders, type_in):
+    """A server, and a user who types."""
     with serving() as server:
-        yield server, answers
+        yield server, type_in
 
 
 def test_the_user_is_asked_once_and_told_what_it_costs(terminal, tmp_path):
